@@ -1,1 +1,19 @@
-//! Empty.
+//! What two Bongsu peers must agree on.
+//!
+//! Pure: no tasks, no clock, no randomness, no logs. Time and input are arguments; effects are polled.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`topic`] | names of topics and patterns for them |
+//! | [`position`] | places in a log |
+//! | [`message`] | what is published and what is read |
+//! | [`command`], [`event`], [`reason`] | what a client asks, what the broker tells, why something failed |
+//! | [`limits`] | every limit, with its reason |
+
+pub mod command;
+pub mod event;
+pub mod limits;
+pub mod message;
+pub mod position;
+pub mod reason;
+pub mod topic;

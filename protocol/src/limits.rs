@@ -1,0 +1,76 @@
+//! Every limit of the protocol, in one place.
+//!
+//! A limit here holds for every peer and cannot be configured; what an operator may choose stands in the broker's
+//! own `limits.rs` and never goes past these. Each constant says its unit, its reason and what happens when it is
+//! reached.
+
+/// Largest integer that JavaScript's numbers hold exactly (2^53 - 1). Request ids, epochs, offsets and times stay at
+/// or below it, so that JSON clients may read them as plain numbers. Larger values are refused as a bad request.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// Bytes of a topic or topic filter, as UTF-8. MQTT allows 65,535; 255 keeps a name inside one index entry of every
+/// store. Longer names are refused as a bad request.
+pub const TOPIC_BYTES_MAX: usize = 255;
+
+/// Levels of a topic or topic filter. 255 bytes could hold 128 levels; matching walks levels, so the walk is bounded
+/// well below that. More levels are refused as a bad request.
+pub const TOPIC_LEVELS_MAX: usize = 32;
+
+/// Bytes of one message's payload: 1 MiB. A larger message is refused with `too_large`; send a reference to it.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a content type. RFC 6838 allows 127 for each of type and subtype. Longer ones are refused.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+
+/// Headers of one message. More are refused.
+pub const HEADERS_MAX: usize = 32;
+
+/// Bytes of all header names and values of one message together: 8 KiB, what common HTTP servers take. More are refused.
+pub const HEADER_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of a message id. Long enough for a UUID, a ULID or a SHA-512 in hexadecimal. Longer ids are refused.
+pub const MESSAGE_ID_BYTES_MAX: usize = 128;
+
+/// Bytes of a publisher's name, of a token's subject and of a session id. Longer ones are refused.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a token. RFC 9110 recommends servers to take request lines of 8,000 octets; a token must fit one.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// Bytes of one frame from a client: one payload of the largest size as base64 (4/3 of it) with its headers fits
+/// (1 MiB * 4 / 3 = 1,398,102; + 8 KiB; < 2 MiB). A larger frame closes the connection with 1009.
+pub const FRAME_BYTES_MAX: usize = 2 << 20;
+
+/// Requests in one frame. More close the connection with 1002, since their replies could not be told apart.
+pub const REQUESTS_PER_FRAME_MAX: usize = 1024;
+
+/// Messages in one publish request. More are refused.
+pub const MESSAGES_PER_PUBLISH_MAX: usize = 1024;
+
+/// Filters in one subscribe or unsubscribe request. More are refused; send a second request.
+pub const FILTERS_PER_REQUEST_MAX: usize = 1024;
+
+/// Positions that one subscription may say it has seen. More are refused; subscribe to narrower filters.
+pub const SEEN_MAX: usize = 10_000;
+
+/// Messages in one history page. A request for more gets this many and `more: true`.
+pub const PAGE_MESSAGES_MAX: usize = 1024;
+
+/// Payload bytes in one history page: 1 MiB. A page holds at least one message, and otherwise ends before this.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the info that a present member shows: 1 KiB, since every reader of the topic's presence gets all of them.
+pub const INFO_BYTES_MAX: usize = 1 << 10;
+
+/// Members named in one reply. A topic with more says how many there are and names this many.
+pub const MEMBERS_MAX: usize = 1000;
+
+/// Bytes of an error's or a goodbye's text. Longer text is cut at a character boundary.
+pub const TEXT_BYTES_MAX: usize = 512;
+
+/// RFC 6455, 5.5: a control frame carries at most 125 bytes, two of which are the close code.
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+/// Depth of nested JSON in a request outside its payload. Deeper input is refused as malformed.
+/// (`serde_json` itself stops at 128, which bounds the payload.)
+pub const JSON_DEPTH_MAX: usize = 128;
