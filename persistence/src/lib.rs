@@ -1,1 +1,3 @@
-//! Empty.
+//! Where Bongsu's logs live.
+
+pub mod store;

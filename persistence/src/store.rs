@@ -1,0 +1,166 @@
+//! The log, as everyone else sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bongsu_protocol::command::HistoryQuery;
+use bongsu_protocol::event::Page;
+use bongsu_protocol::message::{Delivery, NewMessage, Time};
+use bongsu_protocol::position::{Offset, Position};
+use bongsu_protocol::topic::{Topic, TopicFilter};
+use futures_util::future::BoxFuture;
+
+/// Where logs live. The store is the truth: what it does not have was never acknowledged.
+///
+/// All methods may be called at the same time from many tasks. A call that fails left either everything of it or nothing.
+/// Dropping a returned future does not tell whether the work was done.
+pub trait Store: Send + Sync + 'static {
+    /// Appends messages, in order and in one transaction, and gives each its position.
+    ///
+    /// Answers one outcome per message, in order, after the commit. A conflict or a duplicate does not keep the other messages
+    /// of the batch from being stored. A topic's first message makes its log, with an epoch larger than that of any earlier log of the topic.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: repeat the batch; messages with an id are not stored twice. [`Error::Corrupt`]: give up, tell the operator.
+    fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+
+    /// Reads one page of one log, with its bounds as of the same moment.
+    ///
+    /// A topic without a log gives an empty page whose bounds have epoch 0. A start before the first kept message reads from the
+    /// first kept message: the caller compares `first` with what it asked for. A start in another epoch, or past the head, gives an
+    /// empty page with the log's bounds; the caller sees the difference there.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); reading again is always safe.
+    fn read(&self, query: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>>;
+
+    /// Lists logs that match a filter, in the order of their names (bytes), after the name given.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>>;
+
+    /// Takes messages away: by retention, on command, or a whole log.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); removing again is always safe.
+    fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, Error>>;
+}
+
+/// A message to be stored.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The message and where to.
+    pub message: NewMessage,
+    /// The subject of the publisher's token.
+    pub publisher: String,
+    /// When the broker took it. The store raises it to that of the message before it, so that times never go back within a log.
+    pub time: Time,
+    /// How long the message's id guards against a second one. Zero: not at all.
+    pub idempotency_window: Duration,
+}
+
+/// What came of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored here; this is what readers get.
+    Stored(Arc<Delivery>),
+    /// A message with this id was stored here before; nothing was stored.
+    Duplicate(Position),
+    /// `expect` did not hold; nothing was stored.
+    Conflict {
+        /// The log's newest position; epoch 0 and offset 0 if there is no log.
+        head: Position,
+    },
+}
+
+/// Which logs to list.
+#[derive(Debug, Clone)]
+pub struct TopicsQuery {
+    /// Which names.
+    pub filter: TopicFilter,
+    /// Names after this one; `None`: from the beginning.
+    pub after: Option<Topic>,
+    /// At most this many. Fewer than asked for means that there are no more.
+    pub limit: usize,
+}
+
+/// A log and how far it reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogBounds {
+    /// Whose log.
+    pub topic: Topic,
+    /// The oldest kept message's place; one after `head` if none is kept.
+    pub first: Position,
+    /// The newest message's place, also where it was trimmed.
+    pub head: Position,
+}
+
+/// What to take away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// What a topic's retention no longer keeps. Bounded work: at most some thousand messages a call; see [`Removed::more`].
+    Retain {
+        /// Whose log.
+        topic: Topic,
+        /// What to keep.
+        retention: Retention,
+        /// Now, to judge ages by.
+        now: Time,
+    },
+    /// All messages up to this offset. The log and its epoch stay; bounded work as above.
+    Purge {
+        /// Whose log.
+        topic: Topic,
+        /// The last offset to go.
+        until: Offset,
+    },
+    /// One message's content; its offset, time and id stay, marked as erased.
+    Erase {
+        /// Whose log.
+        topic: Topic,
+        /// Which message.
+        position: Position,
+    },
+    /// The log as a whole. A later publish makes a new one with a larger epoch.
+    Delete {
+        /// Whose log.
+        topic: Topic,
+    },
+    /// Message ids whose window has passed, of all topics. Bounded work as above.
+    ForgetIds {
+        /// Now.
+        now: Time,
+    },
+}
+
+/// How much of a log is kept. A message goes as soon as one of the bounds is passed; `None` bounds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Messages older than this go.
+    pub age: Option<Duration>,
+    /// At most this many messages stay, the newest.
+    pub count: Option<u64>,
+    /// At most this many bytes of messages (payload, headers, id, content type) stay, the newest; the newest message always stays.
+    pub bytes: Option<u64>,
+}
+
+/// What was taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// Messages or ids.
+    pub count: u64,
+    /// There is more to take away: call again.
+    pub more: bool,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be reached, was busy, or did not answer in time. Repeat later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored makes no sense, or was made by a newer version. Somebody must look.
+    #[error("the store holds something unexpected: {0}")]
+    Corrupt(String),
+}
