@@ -8,9 +8,11 @@
 //! | [`position`] | places in a log |
 //! | [`message`] | what is published and what is read |
 //! | [`command`], [`event`], [`reason`] | what a client asks, what the broker tells, why something failed |
+//! | [`cursor`] | how a reader that is behind gets to the head of a log |
 //! | [`limits`] | every limit, with its reason |
 
 pub mod command;
+pub mod cursor;
 pub mod event;
 pub mod limits;
 pub mod message;

@@ -252,7 +252,11 @@ impl Goodbye {
     /// The reason text of the WebSocket close frame: `name: text`, cut to what a control frame holds.
     #[must_use]
     pub fn close_text(&self) -> String {
-        let text = if self.text.is_empty() { self.reason.as_str().to_owned() } else { format!("{}: {}", self.reason, self.text) };
+        let text = if self.text.is_empty() {
+            self.reason.as_str().to_owned()
+        } else {
+            format!("{}: {}", self.reason, self.text)
+        };
         cut(text, CLOSE_REASON_BYTES_MAX)
     }
 }
