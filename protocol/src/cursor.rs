@@ -126,10 +126,21 @@ impl<T> Cursor<T> {
         cursor
     }
 
-    /// Everything up to here was queued as a step: what a resumed reader would continue from once all steps are taken.
+    /// Everything up to here was queued as a step, whether it was taken yet or not.
     #[must_use]
     pub const fn tail(&self) -> Position {
         self.tail
+    }
+
+    /// Everything up to here was taken as a step: what a reader that is made anew continues from.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self.ready.front() {
+            None => self.tail,
+            Some(Step::Item(position, _)) => position.previous(),
+            Some(Step::Lost { epoch, from, .. }) => Position { epoch: *epoch, offset: *from }.previous(),
+            Some(Step::Reset { epoch }) => Position { epoch: *epoch, offset: Offset(0) },
+        }
     }
 
     /// Whether the cursor is at the head of the log as far as it can know, with no step left to take.
@@ -426,7 +437,7 @@ mod tests {
         let due = cursor.poll_timeout().expect("a pause");
         assert_eq!(cursor.poll_read(due), Some(at(0)));
         cursor.heads_up(at(5));
-        cursor.read_done(due, page(1..=0, 1, 0));
+        cursor.read_done(due, Page { items: Vec::new(), first: at(1), head: at(0) });
         assert!(cursor.poll_timeout().expect("a longer pause") > due + PAUSE_MIN);
     }
 }

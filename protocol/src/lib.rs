@@ -9,6 +9,7 @@
 //! | [`message`] | what is published and what is read |
 //! | [`command`], [`event`], [`reason`] | what a client asks, what the broker tells, why something failed |
 //! | [`cursor`] | how a reader that is behind gets to the head of a log |
+//! | [`session`] | one client's conversation |
 //! | [`limits`] | every limit, with its reason |
 
 pub mod command;
@@ -18,4 +19,5 @@ pub mod limits;
 pub mod message;
 pub mod position;
 pub mod reason;
+pub mod session;
 pub mod topic;

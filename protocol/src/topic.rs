@@ -113,6 +113,24 @@ impl TopicFilter {
         if self.0.contains(['+', '#']) { None } else { Some(Topic(self.0.clone())) }
     }
 
+    /// Whether every topic that `other` matches is also matched by this filter.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if other.0.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut theirs = other.0.split('/');
+        let mut ours = self.0.split('/');
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(level)) if level != "#" => {}
+                (Some(our), Some(level)) if our == level => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether the filter matches the topic.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
@@ -221,6 +239,25 @@ mod tests {
             ("$sys/+", "$sys/x", true),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} on {topic}");
+        }
+    }
+
+    #[test]
+    fn filters_cover_narrower_filters() {
+        for (wide, narrow, expected) in [
+            ("#", "a/+/#", true),
+            ("a/#", "a", true),
+            ("a/#", "a/#", true),
+            ("a/#", "+/b", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a/#", false),
+            ("+", "#", false),
+            ("a/b", "a/+", false),
+            ("#", "$sys/#", false),
+            ("$sys/#", "$sys/x/+", true),
+        ] {
+            let parse = |text| TopicFilter::parse(text).unwrap();
+            assert_eq!(parse(wide).covers(&parse(narrow)), expected, "{wide} over {narrow}");
         }
     }
 

@@ -1,0 +1,310 @@
+//! One topic as one session reads it.
+
+use std::collections::VecDeque;
+
+use crate::command::{HistoryQuery, HistoryRange, Start};
+use crate::cursor::{self, Cursor, Step};
+use crate::event::{Event, Lost, LostRange};
+use crate::position::{Epoch, Position};
+use crate::topic::Topic;
+
+use super::outbox::Outbox;
+use super::{LogPage, SlowReader};
+
+/// Messages in one page that a reader catches up with. Small enough that many slow readers together hold little, large
+/// enough that a read's cost is spread.
+const READ_MESSAGES: u32 = 128;
+
+/// Messages that a slow reader of a live topic keeps under [`SlowReader::DropOldest`]; the newest ones.
+const LIVE_HELD_MAX: usize = 64;
+
+/// The pause after a failed question for where to start.
+const START_PAUSE: cursor::Time = cursor::Time::from_secs(1);
+
+/// A message and its size in bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Sized<D> {
+    pub(super) bytes: usize,
+    pub(super) item: D,
+}
+
+/// One topic as one session reads it.
+#[derive(Debug)]
+pub(super) struct Reader<D> {
+    /// Whether the topic stands in the session's list of readers that are behind.
+    pub(super) listed: bool,
+    state: State<D>,
+}
+
+#[derive(Debug)]
+enum State<D> {
+    /// The log was or will be asked where this reader starts.
+    Starting {
+        from: Start,
+        /// The question is under way.
+        asked: bool,
+        /// It failed: it is not asked again before this time.
+        pause_until: Option<cursor::Time>,
+        /// The newest position that the feed told of meanwhile.
+        known: Position,
+    },
+    /// A topic with history.
+    Durable(Cursor<Sized<D>>),
+    /// A topic without: what a slow reader may still get, and how many it will not.
+    Live { held: VecDeque<Sized<D>>, n_dropped: u64 },
+}
+
+/// What a reader wants next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Nothing: it is at the head.
+    Nothing,
+    /// Room in the outbox.
+    Room,
+    /// This page of its log.
+    Page(HistoryRange),
+    /// The answer to its read, or the end of a pause.
+    Patience,
+}
+
+impl<D: Clone> Reader<D> {
+    /// A reader that asks the log where `from` is.
+    pub(super) fn starting(from: Start) -> Self {
+        match from {
+            Start::After(position) => Self::durable(Cursor::new(position)),
+            Start::Latest | Start::Earliest | Start::Last(_) | Start::Time(_) => Self {
+                listed: false,
+                state: State::Starting { from, asked: false, pause_until: None, known: Position::default() },
+            },
+        }
+    }
+
+    /// A reader from `start` of a log whose head was read after the feed began.
+    pub(super) fn listed(start: Position, head: Position) -> Self {
+        if start.epoch != head.epoch || start > head {
+            // Another log, or one that was set back: only a read can tell what that means for this reader.
+            return Self::durable(Cursor::new(start));
+        }
+        let mut cursor = Cursor::live(start);
+        cursor.heads_up(head);
+        Self::durable(cursor)
+    }
+
+    pub(super) const fn durable(cursor: Cursor<Sized<D>>) -> Self {
+        Self { listed: false, state: State::Durable(cursor) }
+    }
+
+    pub(super) const fn live() -> Self {
+        Self { listed: false, state: State::Live { held: VecDeque::new(), n_dropped: 0 } }
+    }
+
+    /// What was handed out; `None` on a live topic, or as long as it is not known.
+    pub(super) fn position(&self) -> Option<Position> {
+        match &self.state {
+            State::Durable(cursor) => Some(cursor.position()),
+            State::Starting { .. } | State::Live { .. } => None,
+        }
+    }
+
+    pub(super) const fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting { .. })
+    }
+
+    /// Whether the reader could be forgotten and made again at its next message without losing anything.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.state {
+            State::Starting { .. } => false,
+            State::Durable(cursor) => cursor.is_live(),
+            State::Live { held, n_dropped } => held.is_empty() && *n_dropped == 0,
+        }
+    }
+
+    /// Takes a live message of a topic with history. Without room it is only noted: the log has it.
+    pub(super) fn offer(&mut self, position: Position, message: Sized<D>, outbox: &mut Outbox<D>) {
+        match &mut self.state {
+            State::Starting { known, .. } => *known = (*known).max(position),
+            State::Durable(cursor) if outbox.has_room() => {
+                cursor.offer(position, message);
+            }
+            State::Durable(cursor) => cursor.heads_up(position),
+            State::Live { .. } => {
+                // The topic got history since this reader began. Go on as its reader, right here.
+                let mut cursor = Cursor::live(position.previous());
+                cursor.heads_up(position);
+                self.state = State::Durable(cursor);
+            }
+        }
+    }
+
+    /// Takes a message of a topic without history. False if the policy wants the slow client disconnected.
+    pub(super) fn offer_live(&mut self, message: Sized<D>, slow: SlowReader, outbox: &mut Outbox<D>) -> bool {
+        let State::Live { held, n_dropped } = &mut self.state else {
+            // The topic's history was switched off: what comes from here on has no positions.
+            self.state = State::Live { held: VecDeque::new(), n_dropped: 0 };
+            outbox.push_delivery(message.bytes, message.item);
+            return true;
+        };
+        if held.is_empty() && outbox.has_room() {
+            outbox.push_delivery(message.bytes, message.item);
+            return true;
+        }
+        let held_max = match slow {
+            SlowReader::DropOldest => LIVE_HELD_MAX,
+            SlowReader::Conflate => 1,
+            SlowReader::Disconnect => return false,
+        };
+        while held.len() >= held_max {
+            held.pop_front();
+            *n_dropped += 1;
+        }
+        held.push_back(message);
+        true
+    }
+
+    /// There is a message at this position, or, without one, the feed may have lost anything.
+    pub(super) fn interrupt(&mut self, position: Option<Position>) {
+        match (&mut self.state, position) {
+            (State::Durable(cursor), Some(position)) => cursor.heads_up(position),
+            (State::Durable(cursor), None) => cursor.interrupt(),
+            (State::Starting { known, .. }, Some(position)) => *known = (*known).max(position),
+            (State::Starting { .. } | State::Live { .. }, _) => {}
+        }
+    }
+
+    /// The answer to the read that [`wants`](Self::wants) asked for. `Some` if that told where the reader starts.
+    pub(super) fn read_done(&mut self, now: cursor::Time, page: LogPage<D>) -> Option<Position> {
+        match &mut self.state {
+            State::Starting { known, asked: true, .. } => {
+                let start = page.items.first().map_or(page.head, |(position, ..)| position.previous());
+                let mut cursor = Cursor::new(start);
+                cursor.heads_up(*known);
+                // The page just read is the answer to the new cursor's first question.
+                if cursor.poll_read(now).is_some() {
+                    cursor.read_done(now, page.into_cursor_page());
+                }
+                self.state = State::Durable(cursor);
+                return Some(start);
+            }
+            State::Durable(cursor) => cursor.read_done(now, page.into_cursor_page()),
+            // The question was that of an earlier reader of this topic.
+            State::Starting { .. } | State::Live { .. } => {}
+        }
+        None
+    }
+
+    /// The read failed.
+    pub(super) fn read_failed(&mut self, now: cursor::Time) {
+        match &mut self.state {
+            State::Starting { asked, pause_until, .. } => {
+                *asked = false;
+                *pause_until = Some(now + START_PAUSE);
+            }
+            State::Durable(cursor) => cursor.read_failed(now),
+            State::Live { .. } => {}
+        }
+    }
+
+    /// Moves what is ready into the outbox, one message at a time while there is room.
+    pub(super) fn hand_out(&mut self, topic: &Topic, outbox: &mut Outbox<D>) {
+        match &mut self.state {
+            State::Starting { .. } => {}
+            State::Durable(cursor) => {
+                while outbox.has_room()
+                    && let Some(step) = cursor.poll_step()
+                {
+                    push_step(step, topic, outbox);
+                }
+            }
+            State::Live { held, n_dropped } => {
+                while outbox.has_room()
+                    && let Some(message) = held.pop_front()
+                {
+                    if *n_dropped > 0 {
+                        let count = std::mem::take(n_dropped);
+                        outbox.push_event(Event::Lost(Lost { topic: topic.clone(), range: None, count }));
+                    }
+                    outbox.push_delivery(message.bytes, message.item);
+                }
+            }
+        }
+    }
+
+    /// What the reader wants next. A page that it wants counts as asked for.
+    pub(super) fn wants(&mut self, now: cursor::Time, outbox: &Outbox<D>) -> Wants {
+        match &mut self.state {
+            State::Starting { asked: true, .. } => Wants::Patience,
+            State::Starting { pause_until: Some(until), .. } if now < *until => Wants::Patience,
+            State::Starting { asked, from, .. } => {
+                if !outbox.wants_page() {
+                    return Wants::Room;
+                }
+                *asked = true;
+                Wants::Page(HistoryRange::Forward(*from))
+            }
+            State::Durable(cursor) if cursor.is_live() => Wants::Nothing,
+            State::Durable(cursor) if cursor.has_step() || !outbox.wants_page() => Wants::Room,
+            State::Durable(cursor) => match cursor.poll_read(now) {
+                Some(after) => Wants::Page(HistoryRange::Forward(Start::After(after))),
+                None => Wants::Patience,
+            },
+            State::Live { held, .. } if held.is_empty() => Wants::Nothing,
+            State::Live { .. } => Wants::Room,
+        }
+    }
+
+    /// Whether something is at hand that found no room.
+    pub(super) fn is_blocked(&self) -> bool {
+        match &self.state {
+            State::Starting { .. } => false,
+            State::Durable(cursor) => cursor.has_step(),
+            State::Live { held, .. } => !held.is_empty(),
+        }
+    }
+
+    /// When to ask again what it wants though nothing else happened.
+    pub(super) fn poll_timeout(&self) -> Option<cursor::Time> {
+        match &self.state {
+            State::Durable(cursor) => cursor.poll_timeout(),
+            State::Starting { asked: false, pause_until, .. } => *pause_until,
+            State::Starting { .. } | State::Live { .. } => None,
+        }
+    }
+}
+
+fn push_step<D>(step: Step<Sized<D>>, topic: &Topic, outbox: &mut Outbox<D>) {
+    match step {
+        Step::Item(_, message) => outbox.push_delivery(message.bytes, message.item),
+        Step::Lost { epoch, from, until } => {
+            let range = LostRange { epoch, from, until };
+            let count = until.0 + 1 - from.0;
+            outbox.push_event(Event::Lost(Lost { topic: topic.clone(), range: Some(range), count }));
+        }
+        Step::Reset { epoch } => outbox.push_event(Event::Reset { topic: topic.clone(), epoch }),
+    }
+}
+
+/// The query for a reader's next page.
+pub(super) fn page_query(topic: &Topic, range: HistoryRange) -> HistoryQuery {
+    let limit = match range {
+        // Only the log's bounds are wanted.
+        HistoryRange::Forward(Start::Latest) => 1,
+        HistoryRange::Forward(_) | HistoryRange::Backward(_) => READ_MESSAGES,
+    };
+    HistoryQuery { topic: topic.clone(), range, limit }
+}
+
+/// Where a listed log is read from; `None` if only the log itself can tell.
+pub(super) fn start_in(from: Start, first: Position, head: Position) -> Option<Position> {
+    let before_first = first.previous();
+    match from {
+        Start::Latest => Some(head),
+        Start::Earliest => Some(before_first),
+        Start::Last(n) => {
+            let offset = head.offset.0.saturating_sub(n).max(before_first.offset.0);
+            Some(Position::new(head.epoch.0, offset))
+        }
+        Start::After(position) => Some(position),
+        Start::Time(_) if head.epoch == Epoch(0) => Some(head),
+        Start::Time(_) => None,
+    }
+}
