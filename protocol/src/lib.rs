@@ -8,10 +8,12 @@
 //! | [`position`] | places in a log |
 //! | [`message`] | what is published and what is read |
 //! | [`command`], [`event`], [`reason`] | what a client asks, what the broker tells, why something failed |
+//! | [`codec`] | all of them as bytes: JSON and protobuf |
 //! | [`cursor`] | how a reader that is behind gets to the head of a log |
 //! | [`session`] | one client's conversation |
 //! | [`limits`] | every limit, with its reason |
 
+pub mod codec;
 pub mod command;
 pub mod cursor;
 pub mod event;

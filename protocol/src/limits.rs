@@ -56,6 +56,9 @@ pub const SEEN_MAX: usize = 10_000;
 /// Messages in one history page. A request for more gets this many and `more: true`.
 pub const PAGE_MESSAGES_MAX: usize = 1024;
 
+/// Messages in one history page for which the request names no limit: what fills a screen a few times over.
+pub const PAGE_MESSAGES_DEFAULT: usize = 100;
+
 /// Payload bytes in one history page: 1 MiB. A page holds at least one message, and otherwise ends before this.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -71,6 +74,6 @@ pub const TEXT_BYTES_MAX: usize = 512;
 /// RFC 6455, 5.5: a control frame carries at most 125 bytes, two of which are the close code.
 pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 
-/// Depth of nested JSON in a request outside its payload. Deeper input is refused as malformed.
-/// (`serde_json` itself stops at 128, which bounds the payload.)
+/// Depth of nested JSON in a payload or in a member's info, so that no peer's parser runs out of stack. Deeper JSON is
+/// refused as a bad request where it came as JSON; where it came as bytes, JSON readers see base64.
 pub const JSON_DEPTH_MAX: usize = 128;
