@@ -1,11 +1,13 @@
 //! The server's side of WebSocket (RFC 6455, RFC 7692, RFC 8441): what is between an HTTP request and whole messages.
 //!
-//! Pure: no socket, task or clock. A connection reads into any buffer it likes (one per thread
+//! Pure except for [`upgrade`]: no socket, task or clock. A connection reads into any buffer it likes (one per thread
 //! will do), lets its [`Decoder`](decoder::Decoder) take messages out of it, and writes the finished frames of
 //! [`frame`] and [`deflate`], which it shares with every other connection.
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`handshake`] | accepts or refuses an opening request: version, key, origin, sub-protocol, compression, token |
+//! | [`upgrade`] | gets the socket back from hyper once the request was answered |
 //! | [`decoder`] | takes messages out of what clients send, unmasked, checked and bounded |
 //! | [`frame`] | makes complete frames to send |
 //! | [`deflate`] | negotiates compression, compresses once per message, inflates within a bound |
@@ -25,5 +27,7 @@
 pub mod decoder;
 pub mod deflate;
 pub mod frame;
+pub mod handshake;
 mod mask;
+pub mod upgrade;
 mod utf8;
