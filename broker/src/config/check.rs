@@ -1,0 +1,157 @@
+//! Rules that concern more than one setting, and defaults that depend on something.
+
+use std::collections::HashMap;
+
+use bongsu_protocol::topic::TopicFilter;
+
+use super::error::Error;
+use super::explain::lines;
+use super::schema::{Origins, Reader, Setting, Spec};
+use super::settings::{Anonymous, Settings, TopicPolicy};
+use super::value::{Grant, Name};
+use super::word::TopicKind;
+
+/// Fills in what depends on the host and on other settings.
+pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
+    if !origins.is_given("node.name")
+        && let Some(name) = host_name()
+    {
+        settings.node.name = name;
+    }
+    if !is_auth_given(settings, origins) {
+        let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
+        settings.auth.anonymous =
+            Anonymous { subscribe: everything(), publish: everything(), presence: everything() };
+    }
+}
+
+/// Whether the operator said who may do what.
+fn is_auth_given(settings: &Settings, origins: &Origins) -> bool {
+    let anonymous = ["subscribe", "publish", "presence"];
+    let says = |field| origins.is_given(&format!("auth.anonymous.{field}"));
+    !settings.auth.tokens.0.is_empty() || anonymous.into_iter().any(says)
+}
+
+/// The kernel's name for this host where it tells it in a file, else what the shell calls it.
+fn host_name() -> Option<Name> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok())?;
+    Name::parse(name.trim())
+}
+
+impl Default for Settings {
+    /// What holds where nobody set anything.
+    fn default() -> Self {
+        let mut settings = Self::read(&mut Reader::default(), "", None, &Spec::SECTION)
+            .expect("every setting outside of a list has a default");
+        derive(&mut settings, &Origins::default());
+        settings
+    }
+}
+
+impl Settings {
+    /// Checks the rules that concern more than one setting and tells all that do not hold. `origins` says which settings
+    /// somebody gave: a default is never at odds with anything.
+    #[must_use]
+    pub fn validate(&self, origins: &Origins) -> Vec<Error> {
+        let mut check = Check { values: lines(self).into_iter().collect(), origins, errors: Vec::new() };
+        self.validate_reach(&mut check);
+        self.validate_tokens(&mut check);
+        if self.drain.spread > self.drain.grace {
+            let shown = &check.values["drain.grace"];
+            let rule = format!(
+                "clients are sent away within drain.grace, which is {shown}: raise that or lower this"
+            );
+            // Whoever lowered the grace alone should read its name.
+            let key = if origins.is_given("drain.spread") { "drain.spread" } else { "drain.grace" };
+            check.fail(key, rule);
+        }
+        for (idx, policy) in self.topics.0.iter().enumerate() {
+            validate_policy(&mut check, &format!("topics[{idx}]"), policy);
+            let earlier = self.topics.0[..idx].iter().position(|earlier| earlier.filter == policy.filter);
+            if let Some(earlier) = earlier {
+                let rule =
+                    format!("topics[{earlier}] has the same filter and comes first: remove one of them");
+                check.fail(&format!("topics[{idx}].filter"), rule);
+            }
+        }
+        check.errors
+    }
+
+    /// Who can reach this node, and whether anybody said what they may do.
+    fn validate_reach(&self, check: &mut Check<'_>) {
+        let (present, absent) = match (&self.tls.certificate, &self.tls.key) {
+            (Some(_), None) => ("tls.certificate", "tls.key"),
+            (None, Some(_)) => ("tls.key", "tls.certificate"),
+            _ => ("", ""),
+        };
+        if !present.is_empty() {
+            check.fail(present, format!("TLS needs {absent} as well: set both or none"));
+        }
+        if !self.listen.ip().is_loopback() && !is_auth_given(self, check.origins) {
+            let rule = "everybody who reaches this address could read and write everything: add auth.tokens, or say \
+                        with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or listen on \
+                        127.0.0.1"
+                .to_owned();
+            check.fail("listen", rule);
+        }
+    }
+
+    fn validate_tokens(&self, check: &mut Check<'_>) {
+        let mut digests = HashMap::new();
+        for (idx, token) in self.auth.tokens.0.iter().enumerate() {
+            if let Some(earlier) = digests.insert(token.sha256, idx) {
+                let rule = format!("auth.tokens[{earlier}] has the same digest: one token has one subject");
+                check.fail(&format!("auth.tokens[{idx}].sha256"), rule);
+            }
+        }
+    }
+
+    /// What clients without a token may do.
+    #[must_use]
+    pub fn anonymous(&self) -> Grant {
+        let Anonymous { subscribe, publish, presence } = self.auth.anonymous.clone();
+        Grant { subscribe, publish, presence }
+    }
+}
+
+/// Settings of one kind of topic make no sense on the other; silence would look as if they held.
+fn validate_policy(check: &mut Check<'_>, key: &str, policy: &TopicPolicy) {
+    match policy.kind {
+        TopicKind::Durable => {
+            let rule = "readers of a durable topic continue from history: remove it, or set kind = \"live\"";
+            check.fail_if_given(&format!("{key}.slow_reader"), rule);
+        }
+        TopicKind::Live => {
+            let rule = "a live topic keeps no history: remove it, or set kind = \"durable\"";
+            for field in ["retention.age", "retention.count", "retention.bytes", "idempotency_window"] {
+                check.fail_if_given(&format!("{key}.{field}"), rule);
+            }
+        }
+    }
+    if policy.publish_rate.is_none() {
+        let rule = "there is no publish_rate that it could belong to: set one, or remove it";
+        check.fail_if_given(&format!("{key}.publish_burst"), rule);
+    }
+}
+
+/// Collects what does not hold.
+struct Check<'a> {
+    values: HashMap<String, String>,
+    origins: &'a Origins,
+    errors: Vec<Error>,
+}
+
+impl Check<'_> {
+    fn fail(&mut self, key: &str, rule: impl Into<String>) {
+        let value = self.values.get(key).cloned().unwrap_or_default();
+        let origin = self.origins.get(key);
+        self.errors.push(Error::Rule { key: key.to_owned(), value, origin, rule: rule.into() });
+    }
+
+    fn fail_if_given(&mut self, key: &str, rule: &str) {
+        if self.origins.is_given(key) {
+            self.fail(key, rule);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What holds for a topic.
+
+use std::time::Duration;
+
+use ::config::{Map, Value};
+use bongsu_persistence::store::Retention;
+use bongsu_protocol::topic::{Topic, TopicFilter};
+
+use super::schema::{Reader, Setting, Spec};
+use super::settings::TopicPolicy;
+use super::value::ByteSize;
+use super::word::{SlowReader, TopicKind};
+
+/// What holds for the topics under a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Which topics; `None` for the policy of all that nothing matches.
+    pub filter: Option<TopicFilter>,
+    /// Whether they keep history, and what belongs to that.
+    pub kind: Kind,
+    /// Bytes of one message's payload.
+    pub message_bytes: usize,
+    /// How fast a topic may be published to; `None` bounds nothing.
+    pub publish_rate: Option<PublishRate>,
+    /// Whether members can be seen.
+    pub presence: bool,
+}
+
+/// Whether topics keep history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// They do.
+    Durable {
+        /// How much of it.
+        retention: Retention,
+        /// How long a message's id guards against a second one; zero is not at all.
+        idempotency_window: Duration,
+    },
+    /// They do not.
+    Live {
+        /// What a reader gets that cannot keep up.
+        slow_reader: SlowReader,
+    },
+}
+
+/// A token bucket's figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishRate {
+    /// Messages a second, at least 1.
+    pub per_second: u32,
+    /// Messages at once, at least 1.
+    pub burst: u32,
+}
+
+/// The ordered policies. The first whose filter matches holds.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    ordered: Vec<Policy>,
+    rest: Policy,
+}
+
+impl Policies {
+    /// Takes the policies as they stand in the settings.
+    #[must_use]
+    pub fn new(topics: &[TopicPolicy]) -> Self {
+        Self { ordered: topics.iter().map(Policy::from).collect(), rest: Policy::unmatched() }
+    }
+
+    /// What holds for this topic. Walks the policies: call it once per topic and keep the answer.
+    #[must_use]
+    pub fn for_topic(&self, topic: &Topic) -> &Policy {
+        let matches = |policy: &&Policy| policy.filter.as_ref().is_some_and(|filter| filter.matches(topic));
+        self.ordered.iter().find(matches).unwrap_or(&self.rest)
+    }
+
+    /// Every policy in order; the last is that of all topics that no filter matches.
+    pub fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.ordered.iter().chain(std::iter::once(&self.rest))
+    }
+}
+
+impl Policy {
+    /// The defaults of every setting.
+    fn unmatched() -> Self {
+        let everything = Map::from_iter([("filter".to_owned(), Value::from("#"))]);
+        let defaults =
+            TopicPolicy::read(&mut Reader::default(), "", Some(&everything.into()), &Spec::SECTION)
+                .expect("every setting of a policy but its filter has a default");
+        Self { filter: None, ..Self::from(&defaults) }
+    }
+
+    /// Whether the topics keep history.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        matches!(self.kind, Kind::Durable { .. })
+    }
+}
+
+impl From<&TopicPolicy> for Policy {
+    fn from(settings: &TopicPolicy) -> Self {
+        let kind = match settings.kind {
+            TopicKind::Durable => Kind::Durable {
+                retention: Retention {
+                    age: settings.retention.age,
+                    count: settings.retention.count,
+                    bytes: settings.retention.bytes.map(ByteSize::as_u64),
+                },
+                idempotency_window: settings.idempotency_window,
+            },
+            TopicKind::Live => Kind::Live { slow_reader: settings.slow_reader },
+        };
+        let rate = |per_second| PublishRate { per_second, burst: settings.publish_burst };
+        Self {
+            filter: Some(settings.filter.clone()),
+            kind,
+            message_bytes: settings.message_bytes.as_usize(),
+            publish_rate: settings.publish_rate.map(rate),
+            presence: settings.presence,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Every setting: its type, its default, its bounds and its meaning.
+//!
+//! This is the one place to change a setting. `docs/configuration.md` is made from it by `cargo xtask docs`, and the
+//! documentation of each field below is that file's text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bongsu_protocol::topic::TopicFilter;
+
+use super::schema::{Tables, settings};
+use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
+use super::word::{LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
+
+settings! {
+    /// All settings of a node.
+    pub struct Settings {
+        /// This node.
+        pub node: Node;
+        /// Where clients connect. Anything but loopback needs `auth.tokens` or `auth.anonymous`: a broker that everybody
+        /// can reach and use is never the default.
+        pub listen: SocketAddr = "127.0.0.1:8080";
+        /// TLS in process.
+        pub tls: Tls;
+        /// The directory of the SQLite file, made at start if there is none.
+        pub data: PathBuf = "./bongsu-data";
+        /// Where logs are kept.
+        pub storage: Storage;
+        /// What the process writes to standard error.
+        pub log: Log;
+        /// Who may do what.
+        pub auth: Auth;
+        /// Every HTTP request, handshakes among them.
+        pub http: Http;
+        /// WebSocket connections.
+        pub websocket: Websocket;
+        /// What one node, one connection or one topic may take.
+        pub limits: Limits;
+        /// How the process ends on SIGTERM.
+        pub drain: Drain;
+        /// What holds for topics, by filter; the first match wins. Topics that nothing matches get the defaults below.
+        pub topics: Tables<TopicPolicy>;
+    }
+
+    /// This node.
+    pub struct Node {
+        /// The node's name, in every welcome, log line and metric. Unique in a cluster.
+        pub name: Name = "node-1" shown "the host's name, else `node-1`";
+    }
+
+    /// TLS in process. Both files or none; with none the listener speaks plain HTTP, for loopback or behind a proxy that ends TLS.
+    pub struct Tls {
+        /// The certificate chain, PEM, the node's own first.
+        pub certificate: Option<PathBuf> = "none";
+        /// The certificate's private key, PEM.
+        pub key: Option<PathBuf> = "none";
+    }
+
+    /// Where logs are kept.
+    pub struct Storage {
+        /// `sqlite` keeps them in the data directory; `memory` forgets them when the process ends.
+        pub kind: StorageKind = "sqlite";
+        /// What an acknowledged publish survives: `full` a power cut, `normal` a crash of the process only.
+        pub synchronous: Synchronous = "full";
+    }
+
+    /// What the process writes to standard error.
+    pub struct Log {
+        /// Lines for people or JSON for machines.
+        pub format: LogFormat = "text";
+        /// Which lines.
+        pub level: LogFilter = "info";
+    }
+
+    /// Who may do what.
+    pub struct Auth {
+        /// Tokens that this node knows. Their digests stand here, so the file holds no secret.
+        pub tokens: Tables<Token>;
+        /// What clients without a token may do.
+        pub anonymous: Anonymous;
+        /// How a handshake without permission ends: `status` answers HTTP 401 or 403, which pages cannot read; `close`
+        /// upgrades and closes with 4401 or 4403 and the reason.
+        pub reject: Reject = "status";
+    }
+
+    /// A token that this node knows.
+    pub struct Token {
+        /// The subject: who publishes with this token.
+        pub name: Name;
+        /// The token's digest.
+        pub sha256: Sha256;
+        /// What its bearer may read.
+        pub subscribe: Vec<TopicFilter> = "[]";
+        /// What its bearer may write.
+        pub publish: Vec<TopicFilter> = "[]";
+        /// Where its bearer may see and join presence.
+        pub presence: Vec<TopicFilter> = "[]";
+    }
+
+    /// What clients without a token may do.
+    pub struct Anonymous {
+        /// What they may read.
+        pub subscribe: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
+        /// What they may write.
+        pub publish: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
+        /// Where they may see and join presence.
+        pub presence: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
+    }
+
+    /// Every HTTP request, handshakes among them.
+    pub struct Http {
+        /// Sites whose pages may connect, besides the node's own host; `*` is every site. Clients that send no `Origin` are
+        /// not browsers and pass.
+        pub allowed_origins: Vec<AllowedOrigin> = "[]";
+        /// How long a connection may take to send a request's header. Then it is closed.
+        pub header_timeout: Duration = "10s" in "1s"..="5m";
+    }
+
+    /// WebSocket connections.
+    pub struct Websocket {
+        /// A connection that sent nothing for this long, give or take a tenth, gets a ping. Proxies tend to cut silent
+        /// connections after 30 or 60 seconds.
+        pub ping_interval: Duration = "25s" in "1s"..="10m";
+        /// A connection that sends nothing for this long after a ping is closed as dead.
+        pub pong_timeout: Duration = "20s" in "1s"..="10m";
+        /// A connection whose peer takes no byte of what waits for it for this long is closed as slow.
+        pub write_timeout: Duration = "60s" in "1s"..="1h";
+        /// Whether clients may negotiate permessage-deflate. A message is compressed once for all who did.
+        pub compression: bool = "true";
+        /// Connections with permessage-deflate. A client past this many gets an uncompressed connection.
+        pub compression_connections_max: usize = "10000" in "0"..="1000000";
+        /// Bytes that wait for one connection's socket. Past this the connection takes no more deliveries until the socket drains:
+        /// readers of durable topics continue from history, those of live topics as their policy says.
+        pub outbound_bytes: ByteSize = "256KiB" in "16KiB"..="64MiB";
+        /// Bytes of one socket's send buffer in the kernel (SO_SNDBUF; Linux keeps twice as much). It adds to
+        /// `outbound_bytes`, outside of the process.
+        pub send_buffer_bytes: ByteSize = "128KiB" in "4KiB"..="16MiB";
+    }
+
+    /// What one node, one connection or one topic may take.
+    pub struct Limits {
+        /// Connections of this node. More are answered with 503 and a time to wait. Each takes an open file; the
+        /// process's limit must leave room for them.
+        pub connections: usize = "50000" in "1"..="10000000";
+        /// New connections a second. Faster ones are answered with 429 and a time to wait.
+        pub connect_rate: u32 = "2000" in "1"..="1000000";
+        /// Filters that one connection subscribes to. More are refused with `too_many`.
+        pub subscriptions_per_connection: usize = "1024" in "1"..="1000000";
+        /// Topics that one connection reads, those under its wildcards among them. A subscription that comes to more ends with `too_many`.
+        pub topics_per_connection: usize = "4096" in "1"..="1000000";
+        /// Requests of one connection that wait for their reply. Past this the node reads no more of that socket until one is answered.
+        pub requests_in_flight: usize = "64" in "1"..="65536";
+        /// Bytes of messages of this node that wait for their commit. Past this publishers wait.
+        pub publish_bytes_in_flight: ByteSize = "64MiB" in "4MiB"..="16GiB";
+        /// Bytes of newest messages that this node keeps in memory, so that readers that are a little behind cost no query. The
+        /// oldest go first.
+        pub tail_cache_bytes: ByteSize = "64MiB" in "1MiB"..="64GiB";
+        /// Pages that this node reads from the store at the same time. Further readers wait; equal reads are made once.
+        pub history_reads: usize = "8" in "1"..="1024";
+        /// Members of one topic. More are refused with `too_many`.
+        pub members_per_topic: usize = "10000" in "1"..="1000000";
+    }
+
+    /// How the process ends on SIGTERM.
+    pub struct Drain {
+        /// How long all of it may take. Then the process ends, says what it abandoned and exits with an error.
+        pub grace: Duration = "30s" in "0s"..="1h";
+        /// The time over which clients are sent away, so that they do not all connect elsewhere at once. At most `drain.grace`.
+        pub spread: Duration = "5s" in "0s"..="1h";
+    }
+
+    /// What holds for the topics under a filter.
+    pub struct TopicPolicy {
+        /// Which topics. As in MQTT, a wildcard in the first level matches no topic that begins with `$`.
+        pub filter: TopicFilter;
+        /// `durable` topics keep history and lose nothing within it; `live` topics keep none.
+        pub kind: TopicKind = "durable";
+        /// How much history a durable topic keeps. A message goes as soon as one of the bounds is passed.
+        pub retention: RetentionPolicy;
+        /// How long a message's id guards a durable topic against a second one. `0s` is not at all.
+        pub idempotency_window: Duration = "5m" in "0s"..="7d";
+        /// Bytes of one message's payload. A larger one is refused with `too_large`.
+        pub message_bytes: ByteSize = "1MiB" in "1B"..="1MiB";
+        /// Messages a second to one topic on one node. Faster publishes are refused with `rate_limited` and a time to wait.
+        pub publish_rate: Option<u32> = "unlimited" in "1"..="1000000";
+        /// Messages that may come at once before `publish_rate` holds.
+        pub publish_burst: u32 = "100" in "1"..="1000000";
+        /// What a live topic does for a reader that cannot keep up: `drop_oldest`, `conflate` (keep the newest) or
+        /// `disconnect`, each counted and told. Readers of a durable topic continue from history, so it takes no such setting.
+        pub slow_reader: SlowReader = "drop_oldest";
+        /// Whether the topic's members can be seen.
+        pub presence: bool = "true";
+    }
+
+    /// How much history a durable topic keeps.
+    pub struct RetentionPolicy {
+        /// Messages older than this go.
+        pub age: Option<Duration> = "7d" in "1s"..="36500d";
+        /// At most this many messages stay, the newest.
+        pub count: Option<u64> = "unlimited" in "1"..="1000000000000";
+        /// At most this many bytes of messages stay, the newest. The newest message always stays.
+        pub bytes: Option<ByteSize> = "1GiB" in "1KiB"..="1024TiB";
+    }
+}

@@ -1,0 +1,89 @@
+//! Settings that are one of a few words.
+
+use ::config::Value;
+
+use super::schema::{Form, Leaf};
+use super::value::text;
+
+/// Declares an enum whose variants are words.
+macro_rules! words {
+    ($(
+        $(#[doc = $doc:literal])+
+        pub enum $Name:ident { $($(#[doc = $meaning:literal])+ $Variant:ident = $word:literal,)+ }
+    )+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $Name { $($(#[doc = $meaning])+ $Variant,)+ }
+
+        impl Leaf for $Name {
+            const FORM: Form = Form::Text;
+            fn take(value: &Value) -> Option<Self> {
+                match text(value)? {
+                    $($word => Some(Self::$Variant),)+
+                    _ => None,
+                }
+            }
+            fn kind() -> String {
+                "word".to_owned()
+            }
+            fn allowed() -> String {
+                [$(concat!("\"", $word, "\"")),+].join(" or ")
+            }
+            fn show(&self) -> String {
+                match self { $(Self::$Variant => concat!("\"", $word, "\"").to_owned(),)+ }
+            }
+        }
+    )+};
+}
+
+words! {
+    /// Which store keeps the logs.
+    pub enum StorageKind {
+        /// A file in the data directory.
+        Sqlite = "sqlite",
+        /// Memory only: everything is gone when the process ends.
+        Memory = "memory",
+    }
+
+    /// What an acknowledged publish survives.
+    pub enum Synchronous {
+        /// A power cut: each commit waits for the disk.
+        Full = "full",
+        /// A crash of the process; a power cut may take the last commits.
+        Normal = "normal",
+    }
+
+    /// How log lines look.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line, for machines.
+        Json = "json",
+    }
+
+    /// How a WebSocket handshake without permission ends.
+    pub enum Reject {
+        /// HTTP 401 or 403 instead of the upgrade. Pages cannot read it.
+        Status = "status",
+        /// The upgrade, then close 4401 or 4403 with a reason, which pages can read.
+        Close = "close",
+    }
+
+    /// Whether a topic keeps history.
+    pub enum TopicKind {
+        /// It does.
+        Durable = "durable",
+        /// It does not.
+        Live = "live",
+    }
+
+    /// What a live topic does for a reader that cannot keep up.
+    pub enum SlowReader {
+        /// The oldest waiting messages go, counted and told.
+        DropOldest = "drop_oldest",
+        /// Only the newest message waits; what it replaces is counted and told.
+        Conflate = "conflate",
+        /// The reader is disconnected and told why.
+        Disconnect = "disconnect",
+    }
+}
