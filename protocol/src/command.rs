@@ -75,7 +75,7 @@ pub struct Subscription {
 }
 
 /// Where reading starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Start {
     /// With the next message.
     #[default]
@@ -91,7 +91,7 @@ pub enum Start {
 }
 
 /// Which page of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HistoryQuery {
     /// Whose log.
     pub topic: Topic,
@@ -102,7 +102,7 @@ pub struct HistoryQuery {
 }
 
 /// From where and which way a page of a log is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HistoryRange {
     /// Oldest first, from the start given.
     Forward(Start),
