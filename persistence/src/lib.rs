@@ -1,3 +1,12 @@
 //! Where Bongsu's logs live.
+//!
+//! The job: to keep messages in logs, one per topic, to give each its place, and to read them back. Not the job: who may
+//! publish, who reads, what a topic's policy is.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`store`] | the trait [`Store`](store::Store) and its vocabulary: what every implementation promises |
+//! | [`memory`] | a store in memory: for tests, and the oracle that the others are compared with |
 
+pub mod memory;
 pub mod store;

@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
+use bongsu_protocol::limits::INTEGER_MAX;
 use bongsu_protocol::message::{Delivery, NewMessage, Time};
 use bongsu_protocol::position::{Offset, Position};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use futures_util::future::BoxFuture;
+
+/// Most messages or ids that one removal takes away, so that a large clean-up never holds up publishers for long: 4,096 deletions
+/// take some milliseconds. [`Removed::more`] says that there is more.
+pub const REMOVE_STEP_MAX: u64 = 4096;
 
 /// Where logs live. The store is the truth: what it does not have was never acknowledged.
 ///
@@ -60,6 +65,21 @@ pub struct Append {
     pub idempotency_window: Duration,
 }
 
+impl Append {
+    /// Until when the message's id refuses a second one, if it is stored at this time; `None` if it refuses none.
+    ///
+    /// A window of less than a millisecond counts as one.
+    #[must_use]
+    pub fn guarded_until(&self, stored: Time) -> Option<Time> {
+        if self.message.message.id.is_empty() || self.idempotency_window.is_zero() {
+            return None;
+        }
+        let window_ms = self.idempotency_window.as_nanos().div_ceil(1_000_000);
+        let until = u128::from(stored.0).saturating_add(window_ms).min(u128::from(INTEGER_MAX));
+        Some(Time(u64::try_from(until).unwrap_or(INTEGER_MAX)))
+    }
+}
+
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
@@ -99,7 +119,7 @@ pub struct LogBounds {
 /// What to take away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
-    /// What a topic's retention no longer keeps. Bounded work: at most some thousand messages a call; see [`Removed::more`].
+    /// What a topic's retention no longer keeps. Bounded work: at most [`REMOVE_STEP_MAX`] messages a call; see [`Removed::more`].
     Retain {
         /// Whose log.
         topic: Topic,
