@@ -13,6 +13,7 @@ mod support;
 mod topics;
 
 use bongsu_persistence::memory::MemoryStore;
+use bongsu_persistence::sqlite::{SqliteOptions, SqliteStore};
 
 macro_rules! tests {
     ($open:ident: $($module:ident: $($test:ident)+;)+) => {
@@ -102,4 +103,11 @@ async fn memory() -> (MemoryStore, ()) {
     (MemoryStore::default(), ())
 }
 
+async fn sqlite() -> (SqliteStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(SqliteOptions::new(folder.path().join("bongsu.db"))).await.unwrap();
+    (store, folder)
+}
+
 conformance!(memory_store, memory);
+conformance!(sqlite_store, sqlite);
