@@ -8,7 +8,9 @@
 //! | [`store`] | the trait [`Store`](store::Store) and its vocabulary: what every implementation promises |
 //! | [`memory`] | a store in memory: for tests, and the oracle that the others are compared with |
 //! | [`sqlite`] | a store in one SQLite file: for one node, without set-up |
+//! | [`appender`] | group commit: many publishers, one transaction after another |
 
+pub mod appender;
 pub mod memory;
 pub mod sqlite;
 pub mod store;
