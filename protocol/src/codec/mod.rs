@@ -179,9 +179,9 @@ fn bad_request(text: impl Into<String>) -> Error {
     Error::new(ErrorCode::BadRequest, text)
 }
 
-/// The answer to a request whose command this broker does not know.
-fn unsupported(command: &str) -> Error {
-    Error::new(ErrorCode::Unsupported, format!("unknown command: {command}"))
+/// The answer to a request without a command that this broker knows.
+fn unsupported(text: impl Into<String>) -> Error {
+    Error::new(ErrorCode::Unsupported, text)
 }
 
 #[cfg(test)]

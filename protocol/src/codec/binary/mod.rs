@@ -24,6 +24,8 @@ const REQUEST_ID: u32 = 1;
 /// The fields of `Request.command`.
 const COMMANDS: std::ops::RangeInclusive<u32> = 2..=10;
 
+const NO_COMMAND: &str = "the request has no command, or none that this broker knows";
+
 pub(super) fn decode_requests(frame: &Bytes) -> Result<Vec<Result<Request, Refused>>, Malformed> {
     let mut requests = Vec::new();
     for field in Fields::new(frame) {
@@ -57,7 +59,7 @@ fn decode_request(frame: &Bytes, element: &[u8]) -> Result<Result<Request, Refus
     let id = RequestId(id);
     let refused = |error| Ok(Err(Refused { id, error }));
     match n_commands {
-        0 => return refused(unsupported("none that this broker knows")),
+        0 => return refused(unsupported(NO_COMMAND)),
         1 => {}
         _ => return refused(bad_request("a request has one command")),
     }
@@ -65,7 +67,7 @@ fn decode_request(frame: &Bytes, element: &[u8]) -> Result<Result<Request, Refus
         return refused(bad_request(text));
     }
     let tree = pb::Request::decode(frame.slice_ref(element)).map_err(undecodable)?;
-    let Some(mut command) = tree.command else { return refused(unsupported("none")) };
+    let Some(mut command) = tree.command else { return refused(unsupported(NO_COMMAND)) };
     match &mut command {
         pb::request::Command::Publish(publish) => {
             for message in &mut publish.messages {

@@ -68,7 +68,18 @@ fn text(frame: &[u8]) -> Result<&str, Malformed> {
 #[allow(clippy::needless_pass_by_value)]
 fn malformed(error: serde_json::Error) -> Malformed {
     match error.classify() {
-        Category::Data => Malformed::Structure(error.to_string()),
+        Category::Data => Malformed::Structure(explain(&error)),
         Category::Syntax | Category::Eof | Category::Io => Malformed::Payload(error.to_string()),
+    }
+}
+
+/// What was wrong, without the value that was there: it may be a token or part of a payload, and errors are logged.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // Line and column would mislead where only a part of the frame was read.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);
+    match text.rsplit_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid ") => format!("expected {expected}"),
+        _ => text.to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::parts::{Bounded, Headers, Object, Text, present};
-use super::{malformed, payload};
+use super::{explain, malformed, payload};
 use crate::codec::{Malformed, Refused, bad_request, pb, request as tree, unsupported};
 use crate::command::{Request, RequestId};
 use crate::limits::{
@@ -76,7 +76,7 @@ pub(super) fn request(frame: &Bytes, envelope: Envelope<'_>) -> Result<Result<Re
         _ => return Err(Malformed::Structure(format!("a request has an id from 1 to {INTEGER_MAX}"))),
     };
     let command = match (envelope.command, envelope.extra) {
-        (None, _) => Err(unsupported("none")),
+        (None, _) => Err(unsupported("the request has no command")),
         (Some((name, value)), None) => read_command(frame, &name.0, value).and_then(tree::command),
         (Some((name, _)), Some(extra)) => Err(bad_request(format!(
             "a request is an id and one command, this one also has `{}` beside `{}`",
@@ -90,7 +90,7 @@ fn read_command(frame: &Bytes, name: &str, value: &RawValue) -> Result<pb::reque
     use pb::request::Command as Tree;
     Ok(match name {
         "authenticate" => {
-            // The reader's own words could quote the token, and errors are logged.
+            // An unknown field is named in errors, which are logged, and it could be a token in the wrong place.
             let hidden = |_| bad_request("authenticate: an object with a string `token` is wanted");
             let Authenticate { token } = read(name, value).map_err(hidden)?;
             Tree::Authenticate(pb::Authenticate { token })
@@ -124,19 +124,14 @@ fn read_command(frame: &Bytes, name: &str, value: &RawValue) -> Result<pb::reque
             let Nothing {} = read(name, value)?;
             Tree::Ping(pb::Ping {})
         }
-        other => return Err(unsupported(&format!("`{other}`"))),
+        other => return Err(unsupported(format!("unknown command `{other}`"))),
     })
 }
 
 fn read<'a, T: Deserialize<'a>>(name: &str, value: &'a RawValue) -> Result<T, Error> {
     match serde_json::from_str::<Object<T>>(value.get()) {
         Ok(object) => Ok(object.0),
-        Err(error) => {
-            let text = error.to_string();
-            // Line and column would count from the command's value, which is of no use to a reader of the frame.
-            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);
-            Err(bad_request(format!("{name}: {text}")))
-        }
+        Err(error) => Err(bad_request(format!("{name}: {}", explain(&error)))),
     }
 }
 
@@ -162,14 +157,43 @@ struct Subscription {
     seen: Bounded<Object<TopicPosition>, SEEN_MAX>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Start {
-    Latest,
-    Earliest,
-    Last(u64),
-    After(Object<Position>),
-    Time(u64),
+/// Where reading starts.
+struct Start(pb::start::Start);
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use pb::start::Start as Tree;
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Start;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    r#""latest", "earliest", {"last":n}, {"after":position} or {"time":milliseconds}"#,
+                )
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Start, E> {
+                match text {
+                    "latest" => Ok(Start(Tree::Latest(pb::Empty {}))),
+                    "earliest" => Ok(Start(Tree::Earliest(pb::Empty {}))),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Start, A::Error> {
+                let name = map.next_key::<Text<'de>>()?;
+                let start = match name.as_ref().map(|name| name.0.as_ref()) {
+                    Some("last") => Tree::Last(map.next_value()?),
+                    Some("after") => Tree::After(map.next_value::<Object<Position>>()?.0.into()),
+                    Some("time") => Tree::Time(map.next_value()?),
+                    _ => return Err(de::Error::invalid_value(de::Unexpected::Map, &self)),
+                };
+                match map.next_key::<Text<'de>>()? {
+                    None => Ok(Start(start)),
+                    Some(_) => Err(de::Error::custom("one start has one key")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -285,15 +309,7 @@ impl From<Position> for pb::Position {
 
 impl From<Start> for pb::Start {
     fn from(start: Start) -> Self {
-        use pb::start::Start as Tree;
-        let start = match start {
-            Start::Latest => Tree::Latest(pb::Empty {}),
-            Start::Earliest => Tree::Earliest(pb::Empty {}),
-            Start::Last(n) => Tree::Last(n),
-            Start::After(at) => Tree::After(at.0.into()),
-            Start::Time(time) => Tree::Time(time),
-        };
-        Self { start: Some(start) }
+        Self { start: Some(start.0) }
     }
 }
 
