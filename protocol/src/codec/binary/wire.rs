@@ -92,7 +92,7 @@ const fn repeated(number: u32, name: &'static str, n_max: usize, inner: Option<&
 impl Shape {
     /// Counts what is repeated, all the way down, which is at most five levels: the shapes are constants.
     ///
-    /// The tree is built only of what passes: there, an empty element of two bytes takes a hundred.
+    /// The tree is built only of what passes: there, an element of a few bytes takes a hundred.
     ///
     /// # Errors
     /// [`Malformed::Payload`] if fields cannot be told apart. The inner error says what there is too much of.
@@ -109,6 +109,10 @@ impl Shape {
             counts[idx] += 1;
             if counts[idx] > *n_max {
                 return Ok(Err(format!("{name}: at most {n_max}")));
+            }
+            // No element of a list is valid without content, and none costs as much for its two bytes.
+            if *n_max > 1 && bytes.is_empty() {
+                return Ok(Err(format!("{name}: one of them is empty")));
             }
             if let Some(Err(text)) = inner.map(|shape| shape.check(bytes)).transpose()? {
                 return Ok(Err(text));
