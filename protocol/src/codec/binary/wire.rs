@@ -81,12 +81,25 @@ struct Repeated {
     name: &'static str,
     /// How often it may come.
     n_max: usize,
+    /// Bytes that each element has at least.
+    bytes_min: usize,
     /// What is repeated inside, if it holds messages with anything repeated.
     inner: Option<&'static Shape>,
 }
 
-const fn repeated(number: u32, name: &'static str, n_max: usize, inner: Option<&'static Shape>) -> Repeated {
-    Repeated { number, name, n_max, inner }
+/// A message that comes once: protobuf would merge a second one into the first, past any limit.
+const fn once(number: u32, name: &'static str, inner: &'static Shape) -> Repeated {
+    Repeated { number, name, n_max: 1, bytes_min: 0, inner: Some(inner) }
+}
+
+/// A list in a request. No element of one is valid without content, and none costs as much for its two bytes.
+const fn list(number: u32, name: &'static str, n_max: usize, inner: Option<&'static Shape>) -> Repeated {
+    Repeated { number, name, n_max, bytes_min: 1, inner }
+}
+
+/// A list in an event, which a client reads as it is.
+const fn any(number: u32, name: &'static str, n_max: usize, inner: Option<&'static Shape>) -> Repeated {
+    Repeated { number, name, n_max, bytes_min: 0, inner }
 }
 
 impl Shape {
@@ -105,13 +118,12 @@ impl Shape {
         for field in Fields::new(message) {
             let (number, Value::Bytes(bytes)) = field? else { continue };
             let Some(idx) = self.0.iter().position(|repeated| repeated.number == number) else { continue };
-            let Repeated { name, n_max, inner, .. } = &self.0[idx];
+            let Repeated { name, n_max, bytes_min, inner, .. } = &self.0[idx];
             counts[idx] += 1;
             if counts[idx] > *n_max {
                 return Ok(Err(format!("{name}: at most {n_max}")));
             }
-            // No element of a list is valid without content, and none costs as much for its two bytes.
-            if *n_max > 1 && bytes.is_empty() {
+            if bytes.len() < *bytes_min {
                 return Ok(Err(format!("{name}: one of them is empty")));
             }
             if let Some(Err(text)) = inner.map(|shape| shape.check(bytes)).transpose()? {
@@ -122,30 +134,25 @@ impl Shape {
     }
 }
 
-/// `Request`. A command comes once: protobuf would merge a second one into the first, past any limit.
-pub(super) static REQUEST: Shape = Shape(&[
-    repeated(3, "command", 1, Some(&SUBSCRIBE)),
-    repeated(4, "command", 1, Some(&UNSUBSCRIBE)),
-    repeated(5, "command", 1, Some(&PUBLISH)),
-]);
-static SUBSCRIBE: Shape =
-    Shape(&[repeated(1, "subscriptions", FILTERS_PER_REQUEST_MAX, Some(&SUBSCRIPTION))]);
-static SUBSCRIPTION: Shape = Shape(&[repeated(3, "seen", SEEN_MAX, None)]);
-static UNSUBSCRIBE: Shape = Shape(&[repeated(1, "filters", FILTERS_PER_REQUEST_MAX, None)]);
-static PUBLISH: Shape = Shape(&[repeated(1, "messages", MESSAGES_PER_PUBLISH_MAX, Some(&NEW_MESSAGE))]);
-static NEW_MESSAGE: Shape = Shape(&[repeated(4, "headers", HEADERS_MAX, None)]);
+/// `Request`.
+pub(super) static REQUEST: Shape =
+    Shape(&[once(3, "command", &SUBSCRIBE), once(4, "command", &UNSUBSCRIBE), once(5, "command", &PUBLISH)]);
+static SUBSCRIBE: Shape = Shape(&[list(1, "subscriptions", FILTERS_PER_REQUEST_MAX, Some(&SUBSCRIPTION))]);
+static SUBSCRIPTION: Shape = Shape(&[list(3, "seen", SEEN_MAX, None)]);
+static UNSUBSCRIBE: Shape = Shape(&[list(1, "filters", FILTERS_PER_REQUEST_MAX, None)]);
+static PUBLISH: Shape = Shape(&[list(1, "messages", MESSAGES_PER_PUBLISH_MAX, Some(&NEW_MESSAGE))]);
+static NEW_MESSAGE: Shape = Shape(&[list(4, "headers", HEADERS_MAX, None)]);
 
 /// `Event`.
-pub(super) static EVENT: Shape =
-    Shape(&[repeated(2, "reply", 1, Some(&REPLY)), repeated(3, "delivery", 1, Some(&DELIVERY))]);
-static DELIVERY: Shape = Shape(&[repeated(7, "headers", HEADERS_MAX, None)]);
+pub(super) static EVENT: Shape = Shape(&[once(2, "reply", &REPLY), once(3, "delivery", &DELIVERY)]);
+static DELIVERY: Shape = Shape(&[any(7, "headers", HEADERS_MAX, None)]);
 static REPLY: Shape = Shape(&[
-    repeated(4, "subscribed", 1, Some(&SUBSCRIBE_RESULTS)),
-    repeated(6, "published", 1, Some(&PUBLISH_RESULTS)),
-    repeated(7, "history", 1, Some(&PAGE)),
-    repeated(10, "members", 1, Some(&MEMBERS)),
+    once(4, "subscribed", &SUBSCRIBE_RESULTS),
+    once(6, "published", &PUBLISH_RESULTS),
+    once(7, "history", &PAGE),
+    once(10, "members", &MEMBERS),
 ]);
-static SUBSCRIBE_RESULTS: Shape = Shape(&[repeated(1, "results", FILTERS_PER_REQUEST_MAX, None)]);
-static PUBLISH_RESULTS: Shape = Shape(&[repeated(1, "results", MESSAGES_PER_PUBLISH_MAX, None)]);
-static PAGE: Shape = Shape(&[repeated(1, "messages", PAGE_MESSAGES_MAX, Some(&DELIVERY))]);
-static MEMBERS: Shape = Shape(&[repeated(1, "members", MEMBERS_MAX, None)]);
+static SUBSCRIBE_RESULTS: Shape = Shape(&[any(1, "results", FILTERS_PER_REQUEST_MAX, None)]);
+static PUBLISH_RESULTS: Shape = Shape(&[any(1, "results", MESSAGES_PER_PUBLISH_MAX, None)]);
+static PAGE: Shape = Shape(&[any(1, "messages", PAGE_MESSAGES_MAX, Some(&DELIVERY))]);
+static MEMBERS: Shape = Shape(&[any(1, "members", MEMBERS_MAX, None)]);

@@ -1,0 +1,154 @@
+//! The fuzz targets, as plain functions: `tests/fuzz.rs` runs them for a bounded time on stable Rust, and the package
+//! in this folder runs them under libFuzzer.
+//!
+//! Each takes any bytes, panics if a promise of the crate is broken, and returns what came of the bytes in a few words. An
+//! outcome that was not seen before makes an input worth mutating further.
+
+use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::command::{Command, Request};
+use bongsu_protocol::event::Event;
+use bongsu_protocol::topic::{Topic, TopicFilter};
+use bytes::{Bytes, BytesMut};
+
+/// Runs one target on one input. Its name is also that of its folder of findings.
+pub(crate) fn run(target: &str, bytes: &[u8]) -> String {
+    match target {
+        "requests_json" => requests(Format::Json, bytes),
+        "requests_binary" => requests(Format::Binary, bytes),
+        "events_json" => events(Format::Json, bytes),
+        "events_binary" => events(Format::Binary, bytes),
+        "topics" => topics(bytes),
+        other => panic!("there is no target {other}"),
+    }
+}
+
+/// What a broker takes from a client can be said again, in either format, and means the same.
+fn requests(format: Format, bytes: &[u8]) -> String {
+    let decoded = match codec::decode_requests(format, &Bytes::copy_from_slice(bytes)) {
+        Ok(decoded) => decoded,
+        Err(malformed) => return gist(&malformed.to_string()),
+    };
+    let mut outcome = String::new();
+    for one in decoded.into_iter().take(4) {
+        match one {
+            Ok(request) => {
+                outcome.push_str(&format!("{:?} ", std::mem::discriminant(&request.command)));
+                said_again(Format::Binary, &request);
+                // An info that came in binary may be no JSON, and then JSON cannot say it.
+                if format == Format::Json || !matches!(request.command, Command::Enter { .. }) {
+                    said_again(Format::Json, &request);
+                }
+            }
+            Err(refused) => {
+                assert!(refused.error.text.len() <= bongsu_protocol::limits::TEXT_BYTES_MAX);
+                outcome.push_str(&gist(&refused.error.text));
+            }
+        }
+    }
+    outcome
+}
+
+fn said_again(format: Format, request: &Request) {
+    let mut frame = BytesMut::new();
+    codec::encode_requests(format, std::slice::from_ref(request), &mut frame);
+    let again = codec::decode_requests(format, &frame.freeze()).expect("what was written is a frame");
+    let again: Vec<_> = again.into_iter().collect();
+    assert_eq!(again, [Ok(request.clone())], "in {format:?}");
+}
+
+/// What a client takes from a broker can be said again and means the same; in JSON, it is a frame.
+fn events(format: Format, bytes: &[u8]) -> String {
+    let events = match codec::decode_events(format, &Bytes::copy_from_slice(bytes)) {
+        Ok(events) => events,
+        Err(malformed) => return gist(&malformed.to_string()),
+    };
+    let mut binary = BytesMut::new();
+    codec::encode_events(Format::Binary, &events, &mut binary);
+    let again = codec::decode_events(Format::Binary, &binary.freeze());
+    assert_eq!(again.as_ref(), Ok(&events));
+    let mut json = BytesMut::new();
+    codec::encode_events(Format::Json, &events, &mut json);
+    let again = codec::decode_events(Format::Json, &json.freeze()).expect("what was written is a frame");
+    assert_eq!(again.len(), events.len());
+    let kind = |event: &Event| match event {
+        Event::Reply { result: Ok(reply), .. } => format!("{:?} ", std::mem::discriminant(reply)),
+        other => format!("{:?} ", std::mem::discriminant(other)),
+    };
+    events.iter().take(4).map(kind).collect()
+}
+
+/// Three lines: two filters and a topic. What they are and which matches is what a naive reading of the rules says.
+fn topics(bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (wide, narrow, name) = (line(), line(), line());
+
+    let topic = Topic::parse(name);
+    assert_eq!(topic.is_ok(), is_name(name) && !name.contains(['+', '#']), "{name:?}");
+    let filters = [wide, narrow].map(|text| {
+        let filter = TopicFilter::parse(text);
+        assert_eq!(filter.is_ok(), is_filter(text), "{text:?}");
+        filter
+    });
+    let topic = match topic {
+        Ok(topic) => topic,
+        Err(invalid) => return gist(&invalid.to_string()),
+    };
+    assert_eq!(topic.as_str(), name);
+    let mut outcome = String::new();
+    for filter in &filters {
+        let filter = match filter {
+            Ok(filter) => filter,
+            Err(invalid) => return gist(&invalid.to_string()),
+        };
+        let expected = naive_match(&levels(filter.as_str()), &levels(name), true);
+        assert_eq!(filter.matches(&topic), expected, "{filter} on {topic}");
+        outcome.push_str(if expected { "matches " } else { "differs " });
+    }
+    if let [Ok(wide), Ok(narrow)] = &filters
+        && wide.covers(narrow)
+    {
+        assert!(wide.matches(&topic) || !narrow.matches(&topic), "{wide} covers {narrow}, but not {topic}");
+        outcome.push_str("covers");
+    }
+    outcome
+}
+
+fn levels(text: &str) -> Vec<&str> {
+    text.split('/').collect()
+}
+
+fn is_name(text: &str) -> bool {
+    let levels = levels(text);
+    text.len() <= 255
+        && levels.len() <= 32
+        && levels.iter().all(|level| !level.is_empty())
+        && !text.chars().any(char::is_control)
+}
+
+fn is_filter(text: &str) -> bool {
+    let levels = levels(text);
+    let alone = |(idx, level): (usize, &&str)| {
+        !level.contains(['+', '#']) || *level == "+" || (*level == "#" && idx + 1 == levels.len())
+    };
+    is_name(text) && levels.iter().enumerate().all(alone)
+}
+
+/// The rules of MQTT 5.0, 4.7, one level at a time.
+fn naive_match(filter: &[&str], topic: &[&str], is_first: bool) -> bool {
+    let reserved = is_first && topic.first().is_some_and(|level| level.starts_with('$'));
+    match (filter, topic) {
+        ([], []) => true,
+        (["#"], _) => !reserved,
+        (["+", filter @ ..], [_, topic @ ..]) => !reserved && naive_match(filter, topic, false),
+        ([wanted, filter @ ..], [level, topic @ ..]) => wanted == level && naive_match(filter, topic, false),
+        _ => false,
+    }
+}
+
+/// A text without what an input put into it: numbers, and names between backticks.
+fn gist(text: &str) -> String {
+    let own = text.split('`').step_by(2).flat_map(str::chars);
+    own.filter(|character| !character.is_ascii_digit()).collect()
+}
