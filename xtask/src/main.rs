@@ -1,12 +1,60 @@
-//! The project's own tasks. `cargo xtask codegen [--check]`.
+//! The project's own tasks: `cargo xtask --help`.
 
+mod audit;
+mod check;
 mod codegen;
+mod docs;
+mod install;
+mod npm;
+mod processes;
+mod test;
+mod tidy;
+mod workspace;
 
-fn main() -> anyhow::Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["codegen"] => codegen::run(false),
-        ["codegen", "--check"] => codegen::run(true),
-        _ => anyhow::bail!("usage: cargo xtask codegen [--check]"),
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Install what is missing, build, run every test and print the counts last
+    Test,
+    /// Format, lints, documentation, walls, generated files, dependencies
+    Check,
+    /// Write the Rust types of the wire schema
+    Codegen {
+        /// Change nothing; fail if something would change
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write the documents that are made from code
+    Docs {
+        /// Change nothing; fail if something would change
+        #[arg(long)]
+        check: bool,
+    },
+    /// The walls between modules and the rules on files, as ARCHITECTURE.md states them
+    Tidy,
+    /// Licences and sources of every dependency
+    Audit,
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Test => return test::run(),
+        Task::Check => return check::run(),
+        Task::Codegen { check } => codegen::run(check),
+        Task::Docs { check } => docs::run(check),
+        Task::Tidy => tidy::run(),
+        Task::Audit => audit::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
