@@ -17,8 +17,12 @@
 //!                                             read_done reaches all that is known
 //! ```
 //!
+//! The feed is believed about what exists, the log about what does not. A log that is restored from a backup and keeps its epoch
+//! gives the same positions to other messages; that is noticed, and told as a reset, only if the log is asked while its head is
+//! before the cursor. Whoever restores a log makes sure that nothing of the old one is still under way, or gives it a new epoch.
+//!
 //! No IO, no clock, no tasks: time is an argument, effects are polled. Back pressure is not polling: a caller asks for steps only
-//! while it has room for one more, and asks for reads only when it wants a page.
+//! while it has room for one more, and asks for reads only when it has room for a page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,6 +32,9 @@ use crate::position::{Epoch, Offset, Position};
 /// Items held while the log is asked for what comes before them. One page of catching up rarely sees more arrive; past it the
 /// item is refused, its position remembered, and the log read again.
 const HELD_MAX: usize = 64;
+
+/// Steps that wait to be taken before offers are refused: a reader that is slower than its feed reads from the log instead.
+const READY_MAX: usize = 64;
 
 /// The first pause after a read that failed or brought nothing; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -73,9 +80,10 @@ pub enum Step<T> {
         /// To this one, included.
         until: Offset,
     },
-    /// The log is a new one; what follows is that, from its oldest kept message.
+    /// The log is a new one, or was set back to an earlier state; what follows is that, from its oldest kept message. A reader
+    /// that resumes before it took another step does so from offset 0 of this epoch.
     Reset {
-        /// Its epoch.
+        /// Its epoch: larger than the one before, unless it was set back.
         epoch: Epoch,
     },
 }
@@ -160,12 +168,16 @@ impl<T> Cursor<T> {
         if position <= self.tail {
             return Offered::Old;
         }
-        if position.epoch > self.tail.epoch && !self.enter_epoch(position) {
+        self.known = self.known.max(position);
+        if self.ready.len() >= READY_MAX {
             return Offered::Early;
         }
-        self.known = self.known.max(position);
-        if self.ready.len() >= HELD_MAX {
-            return Offered::Early;
+        if position.epoch > self.tail.epoch {
+            if position.offset != Offset(1) {
+                // A later log, but not its beginning: what to do must come from the log.
+                return Offered::Early;
+            }
+            self.reset(position.epoch, Offset(0));
         }
         if position != self.tail.next() {
             self.hold(position, item);
@@ -187,17 +199,22 @@ impl<T> Cursor<T> {
     }
 
     /// What the log answered to the read of the last [`poll_read`](Self::poll_read). Without such a read, nothing happens.
+    ///
+    /// The page must show the log as it was at some moment after the question: one read before that, for somebody else, may lack
+    /// what an [`interrupt`](Self::interrupt) was about, and the cursor would not ask again.
     pub fn read_done(&mut self, now: Time, page: Page<T>) {
         let Some(asked) = self.asked.take() else { return };
-        let before = self.tail;
         if page.head.epoch == Epoch(0) {
             // There is no log. Whatever was known of one is void; a new one will announce itself with a larger epoch.
-            self.known = self.tail;
-            self.held.clear();
+            self.forget_hearsay(self.tail);
         } else {
             self.take_page(asked, page);
         }
-        let fruitless = self.tail == before && self.is_behind() && !self.suspect;
+        let fruitless = self.tail == asked && self.is_behind() && !self.suspect;
+        if fruitless && self.pause() == PAUSE_MAX {
+            // A log that only lags would have shown it by now: what the feed told was lost when the log was set back.
+            self.forget_hearsay(self.tail);
+        }
         self.pace(now, fruitless);
     }
 
@@ -234,25 +251,20 @@ impl<T> Cursor<T> {
         self.asked
     }
 
-    /// When [`poll_read`](Self::poll_read) should be asked again though nothing else happened.
+    /// When [`poll_read`](Self::poll_read) should be asked again though nothing else happened. Never while steps wait to be taken:
+    /// taking them is what happens next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.asked.is_none() && self.is_behind() { self.pause_until } else { None }
+        if self.asked.is_none() && self.ready.is_empty() && self.is_behind() {
+            self.pause_until
+        } else {
+            None
+        }
     }
 
     /// Whether the log knows more than was queued, or might.
     fn is_behind(&self) -> bool {
         self.suspect || self.known > self.tail
-    }
-
-    /// Goes over to a later incarnation that the feed told of. False if what to do must come from the log.
-    fn enter_epoch(&mut self, position: Position) -> bool {
-        self.known = self.known.max(position);
-        if position.offset != Offset(1) {
-            return false;
-        }
-        self.reset(position.epoch, Offset(0));
-        true
     }
 
     /// Starts over after `offset` in another incarnation. Before the first log there is nothing to forget, so nothing is told.
@@ -267,12 +279,8 @@ impl<T> Cursor<T> {
     }
 
     fn take_page(&mut self, asked: Position, page: Page<T>) {
-        if page.head < self.tail && page.head >= asked && asked.epoch == page.head.epoch {
+        if page.head < self.tail && (page.head >= asked || self.tail.epoch > asked.epoch) {
             // The feed was faster than this answer.
-            return;
-        }
-        if self.tail.epoch > asked.epoch && page.head.epoch < self.tail.epoch {
-            // The feed already told of a later incarnation than this answer knows.
             return;
         }
         let set_back = page.head < asked;
@@ -281,9 +289,7 @@ impl<T> Cursor<T> {
             self.reset(page.head.epoch, page.first.previous().offset);
         }
         if set_back {
-            // What the feed told belongs to the log that is gone, or came while the question was under way: ask again to know.
-            self.known = page.head;
-            self.suspect = true;
+            self.forget_hearsay(page.head);
         }
         self.known = self.known.max(page.head);
         if page.first > self.tail.next() {
@@ -297,6 +303,14 @@ impl<T> Cursor<T> {
             }
         }
         self.release_held();
+    }
+
+    /// Takes the log's word for where its head is. What the feed told of later positions belongs to a log that is gone, or came
+    /// while the question was under way: one more question tells which.
+    fn forget_hearsay(&mut self, head: Position) {
+        self.suspect |= self.known > head;
+        self.known = head;
+        self.held.clear();
     }
 
     fn push(&mut self, position: Position, item: T) {
@@ -328,14 +342,19 @@ impl<T> Cursor<T> {
         self.held = VecDeque::new();
     }
 
+    /// Waits longer after each read in vain. After any other there is no pause.
     fn pace(&mut self, now: Time, fruitless: bool) {
-        if !fruitless {
+        if fruitless {
+            self.pause_until = Some(now + self.pause());
+            self.n_fruitless = self.n_fruitless.saturating_add(1);
+        } else {
             self.n_fruitless = 0;
-            return;
         }
-        let pause = PAUSE_MIN.saturating_mul(1 << self.n_fruitless.min(16)).min(PAUSE_MAX);
-        self.n_fruitless = self.n_fruitless.saturating_add(1);
-        self.pause_until = Some(now + pause);
+    }
+
+    /// How long to wait after the next read in vain.
+    fn pause(&self) -> Duration {
+        PAUSE_MIN.saturating_mul(1 << self.n_fruitless.min(16)).min(PAUSE_MAX)
     }
 }
 
