@@ -2,6 +2,21 @@
 //!
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
+pub mod auth;
+pub mod clock;
 pub mod config;
+pub mod connection;
+pub mod delivery;
+pub mod drain;
+pub mod history;
+pub mod hub;
 pub mod limits;
+pub mod listener;
+pub mod metrics;
+pub mod node;
+pub mod outbound;
+pub mod presence;
+pub mod publisher;
+pub mod retention;
+pub mod serve;
 pub mod websocket;

@@ -3,6 +3,8 @@
 //! What an operator may choose stands in [`config::settings`](crate::config::settings) with its default and its bounds,
 //! and never goes past `bongsu_protocol::limits`, which hold for every peer.
 
+use std::time::Duration;
+
 /// Bytes of a configuration file: 1 MiB, some thousand policies. A larger file is refused at start: it is not a
 /// configuration, and reading it whole must not cost memory without end (`/dev/zero` is a file too).
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -10,3 +12,70 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Entries of a list in the settings (policies, tokens, filters of one token). Each new topic walks the policies and
 /// each handshake the tokens, so both walks stay short. More are refused at start.
 pub const LIST_ENTRIES_MAX: usize = 1024;
+
+/// Bytes that one read of a socket takes at most: 64 KiB, one buffer per thread, shared by all of its connections.
+pub const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// Frames that one system call writes at most: 64. Measured equal to one contiguous buffer, and far below `IOV_MAX`.
+pub const FRAMES_PER_WRITE_MAX: usize = 64;
+
+/// Messages of one topic that a connection is offered before its socket is written: as many as one write carries.
+pub const MESSAGES_PER_RUN_MAX: usize = FRAMES_PER_WRITE_MAX;
+
+/// Sockets that a shard writes before it lets others of its core work: 1,024, some milliseconds at the most.
+pub const FLUSHES_PER_TURN_MAX: usize = 1024;
+
+/// Commands that wait for a shard, each a batch of the appender at most. Full: whoever publishes or watches waits.
+pub const SHARD_COMMANDS_MAX: usize = 256;
+
+/// Topics of one shard, before those that only patterns need are forgotten. Their next message makes them again.
+pub const SHARD_IDLE_TOPICS_MAX: usize = 100_000;
+
+/// Milliseconds by which the time that a subscription is told to resume from lies back: longer than any message is under way
+/// between being given its time and being offered, which [`STORE_DEADLINE`] bounds.
+pub const SINCE_MARGIN_MS: u64 = 10_000;
+
+/// How long one call to the store may take: 10 s. Past it, publishers and readers are told `unavailable`.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Milliseconds that a client is asked to wait after `unavailable`.
+pub const UNAVAILABLE_RETRY_MS: u64 = 1000;
+
+/// Messages that wait for the live lane. Full: their publishers wait.
+pub const LIVE_LANE_MESSAGES_MAX: usize = 4096;
+
+/// KiB of messages that wait for the live lane: 16 MiB. Full: their publishers wait.
+pub const LIVE_LANE_KIB_MAX: usize = 16 << 10;
+
+/// Messages that the live lane hands to the hub at once.
+pub const LIVE_BATCH_MAX: usize = 256;
+
+/// Topics whose publish rate is remembered, before those that are at rest are forgotten.
+pub const RATED_TOPICS_MAX: usize = 100_000;
+
+/// Commands that wait for the presence task. Full: the connection that asks waits.
+pub const PRESENCE_COMMANDS_MAX: usize = 1024;
+
+/// Topics that one session is present on. More are refused with `too_many`.
+pub const PRESENT_TOPICS_MAX: usize = 256;
+
+/// How long the other side may take to answer a close frame. Then the socket is closed as it is.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a TLS handshake or an upgrade may take. Then the socket is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that the kernel holds until they are accepted: what Linux allows by default (`net.core.somaxconn`).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Bytes of an HTTP request's header: hyper's buffer for it. A longer one is answered with 431.
+pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
+
+/// Seconds that a client is asked to wait after it was turned away.
+pub const TURNED_AWAY_RETRY_SECONDS: &str = "1";
+
+/// The pause between rounds of retention.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Logs that retention looks at before it lets others use the store.
+pub const RETENTION_LOGS_PER_STEP: usize = 256;

@@ -1,2 +1,67 @@
-//! Binary.
-fn main() {}
+//! The command `bongsu`.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use bongsu::config::{self, LogFormat, Settings, SettingsArgs};
+use bongsu::serve;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Publish/subscribe broker: one log per topic; every transport is a reader of it.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Without a command, a node is run.
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Serve(SettingsArgs),
+    /// Show the effective settings and where each came from
+    Config(SettingsArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bongsu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command.unwrap_or(Command::Serve(arguments.settings)) {
+        Command::Serve(args) => {
+            let loaded = config::load(&args)?;
+            start_logging(&loaded.settings)?;
+            runtime()?.block_on(serve::serve(loaded))
+        }
+        Command::Config(args) => {
+            print!("{}", config::explain(&config::load(&args)?));
+            Ok(())
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(settings.log.level.as_str())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -87,3 +87,13 @@ words! {
         Disconnect = "disconnect",
     }
 }
+
+impl From<SlowReader> for bongsu_protocol::session::SlowReader {
+    fn from(word: SlowReader) -> Self {
+        match word {
+            SlowReader::DropOldest => Self::DropOldest,
+            SlowReader::Conflate => Self::Conflate,
+            SlowReader::Disconnect => Self::Disconnect,
+        }
+    }
+}

@@ -188,7 +188,8 @@ pub struct Session<D> {
     last_request: RequestId,
     /// Requests that wait for an answer from the shell.
     n_in_flight: usize,
-    closing: bool,
+    /// Why nothing more is taken or sent, once that is so.
+    closing: Option<CloseReason>,
 }
 
 impl<D: Clone> Session<D> {
@@ -204,7 +205,7 @@ impl<D: Clone> Session<D> {
             publishes: HashMap::new(),
             last_request: RequestId(0),
             n_in_flight: 0,
-            closing: false,
+            closing: None,
         }
     }
 
@@ -220,7 +221,7 @@ impl<D: Clone> Session<D> {
             Ok(request) => request.id,
             Err((id, _)) => *id,
         };
-        if self.closing {
+        if self.is_closing() {
             return;
         }
         if id <= self.last_request || id.0 > limits::INTEGER_MAX {
@@ -312,23 +313,36 @@ impl<D: Clone> Session<D> {
 
     /// Sends an event of the shell's own: the welcome, a heartbeat.
     pub fn push_event(&mut self, event: Event) {
-        if !self.closing {
+        if !self.is_closing() {
             self.outbox.push_event(event);
         }
     }
 
     /// Says goodbye and closes. What waited before it is still sent; nothing follows.
     pub fn close(&mut self, goodbye: Goodbye) {
-        if !self.closing {
+        if !self.is_closing() {
+            self.closing = Some(goodbye.reason);
             self.outbox.push_event(Event::Goodbye(goodbye));
             self.effects.push_back(Effect::Close);
-            self.closing = true;
         }
     }
 
-    /// Whether the session said goodbye.
+    /// Ends without a goodbye: what waited to be sent is dropped, and nothing follows.
+    pub fn end(&mut self) {
+        self.closing.get_or_insert(CloseReason::Normal);
+        self.outbox = Outbox::new(self.bounds.outbox_bytes);
+        self.effects = VecDeque::new();
+    }
+
+    /// Whether the session said goodbye, or ended.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Why it said goodbye; [`CloseReason::Normal`] if it ended without.
+    #[must_use]
+    pub const fn close_reason(&self) -> Option<CloseReason> {
         self.closing
     }
 

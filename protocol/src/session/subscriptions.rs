@@ -40,6 +40,8 @@ pub(super) struct Subscriptions<D> {
     behind: VecDeque<Topic>,
     /// The topic whose log is being read.
     reading: Option<Topic>,
+    /// All readers that are behind pause: only the timeout, an answer or another reader is news.
+    all_pause: bool,
     /// Subscribe requests without a reply.
     calls: Vec<Call<Subscribed>>,
 }
@@ -52,6 +54,7 @@ impl<D> Default for Subscriptions<D> {
             blocked: VecDeque::new(),
             behind: VecDeque::new(),
             reading: None,
+            all_pause: false,
             calls: Vec::new(),
         }
     }
@@ -233,6 +236,12 @@ impl<D: Clone> Session<D> {
         self.effects.push_back(Effect::Unwatch { filter: filter.clone() });
     }
 
+    /// Every filter that was asked to be watched and not to be unwatched.
+    #[must_use]
+    pub fn filters(&self) -> Vec<TopicFilter> {
+        self.subscriptions.all.iter().map(|entry| entry.filter.clone()).collect()
+    }
+
     /// Ends the subscriptions that the grants no longer allow.
     pub(super) fn end_forbidden(&mut self) {
         let forbidden = |entry: &&Entry| !self.grants.may_subscribe(&entry.filter);
@@ -246,7 +255,7 @@ impl<D: Clone> Session<D> {
 
     /// A live message of a topic that this session watches.
     pub fn offer(&mut self, offer: &Offer<'_, D>) {
-        if self.closing {
+        if self.is_closing() {
             return;
         }
         if let Some(reader) = self.subscriptions.readers.get_mut(offer.topic) {
@@ -278,7 +287,8 @@ impl<D: Clone> Session<D> {
 
     /// The feed of all topics may have lost anything until now.
     pub fn interrupt(&mut self) {
-        let Subscriptions { readers, behind, .. } = &mut self.subscriptions;
+        let Subscriptions { readers, behind, all_pause, .. } = &mut self.subscriptions;
+        *all_pause = false;
         for (topic, reader) in readers {
             reader.interrupt(None);
             if !reader.is_idle() && !reader.listed {
@@ -337,9 +347,11 @@ impl<D: Clone> Session<D> {
                 Wants::Page(range) => {
                     self.effects.push_back(Effect::Read { query: page_query(&topic, range) });
                     self.subscriptions.reading = Some(topic);
+                    return;
                 }
             }
         }
+        self.subscriptions.all_pause = !self.subscriptions.behind.is_empty();
     }
 
     /// When to call [`poll`](Self::poll) though nothing else happened.
@@ -352,19 +364,20 @@ impl<D: Clone> Session<D> {
     /// Whether [`poll`](Self::poll) could do something now that the outbox has drained.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        let Subscriptions { blocked, behind, reading, .. } = &self.subscriptions;
-        let readable = !behind.is_empty() && reading.is_none() && self.outbox.wants_page();
+        let Subscriptions { blocked, behind, reading, all_pause, .. } = &self.subscriptions;
+        let readable = !behind.is_empty() && !all_pause && reading.is_none() && self.outbox.wants_page();
         readable || (!blocked.is_empty() && self.outbox.has_room())
     }
 
     /// Lists a reader that is not at the head where it will be served; one that is at the head is left alone.
     fn list(&mut self, topic: &Topic) {
-        let Subscriptions { readers, blocked, behind, .. } = &mut self.subscriptions;
+        let Subscriptions { readers, blocked, behind, all_pause, .. } = &mut self.subscriptions;
         let Some(reader) = readers.get_mut(topic) else { return };
         if reader.listed || reader.is_idle() {
             return;
         }
         reader.listed = true;
+        *all_pause = false;
         if reader.is_blocked() { blocked.push_back(topic.clone()) } else { behind.push_back(topic.clone()) }
     }
 

@@ -1,0 +1,63 @@
+//! Who a client is and what it may do.
+
+use bongsu_protocol::command::Token;
+use bongsu_protocol::reason::{Error, ErrorCode};
+use bongsu_protocol::session::Grants;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::Settings;
+
+/// Knows the tokens of the settings.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// Digest of each token, and what it grants.
+    tokens: Vec<([u8; 32], Grants)>,
+    anonymous: Grants,
+}
+
+impl Authenticator {
+    /// Takes the tokens and the anonymous grant of the settings.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let known = |token: &crate::config::settings::Token| {
+            let grants = Grants {
+                subject: token.name.as_str().to_owned(),
+                subscribe: token.subscribe.clone(),
+                publish: token.publish.clone(),
+                presence: token.presence.clone(),
+            };
+            (*token.sha256.as_bytes(), grants)
+        };
+        let grant = settings.anonymous();
+        let anonymous = Grants {
+            subject: String::new(),
+            subscribe: grant.subscribe,
+            publish: grant.publish,
+            presence: grant.presence,
+        };
+        Self { tokens: settings.auth.tokens.0.iter().map(known).collect(), anonymous }
+    }
+
+    /// What a client without a token may do.
+    #[must_use]
+    pub const fn anonymous(&self) -> &Grants {
+        &self.anonymous
+    }
+
+    /// What the bearer of a token may do.
+    ///
+    /// # Errors
+    /// `unauthenticated` if the token is not known: the client needs another one.
+    pub fn verify(&self, token: &Token) -> Result<Grants, Error> {
+        let digest: [u8; 32] = Sha256::digest(token.0.as_bytes()).into();
+        // Every token is compared, in constant time each: how long it takes says nothing about any of them.
+        let mut found = None;
+        for (known, grants) in &self.tokens {
+            if bool::from(known.ct_eq(&digest)) {
+                found = Some(grants);
+            }
+        }
+        found.cloned().ok_or_else(|| Error::new(ErrorCode::Unauthenticated, "this token is not known here"))
+    }
+}

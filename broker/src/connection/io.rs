@@ -1,0 +1,141 @@
+//! The socket of a connection, whatever it is made of.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::limits::READ_BUFFER_BYTES;
+use crate::outbound::{Flushed, Outbound};
+use crate::websocket::decoder::{Decoder, Incoming, Violation};
+
+thread_local! {
+    /// What a socket gave, until it was decoded: one buffer per thread, so that an idle connection holds none.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into());
+}
+
+/// Both directions of a stream that is no bare socket.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// The socket of a connection.
+pub enum Io {
+    /// A bare socket, which others may write too.
+    Tcp(Arc<TcpStream>),
+    /// TLS, or a stream within HTTP/2: only the connection's own task reads and writes it.
+    Stream(Box<dyn Duplex>),
+}
+
+/// What a turn of reading and writing brought.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Messages that came; may be none.
+    Incoming(Vec<Incoming>),
+    /// The client broke the rules of WebSocket, after these messages.
+    Violation(Vec<Incoming>, Violation),
+    /// The other side is gone.
+    Gone,
+}
+
+impl Io {
+    /// The socket that others may write, if it is one.
+    pub(super) fn shared(&self) -> Option<Arc<TcpStream>> {
+        match self {
+            Self::Tcp(socket) => Some(Arc::clone(socket)),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Writes what waits and reads what came; ready as soon as either brought something the connection must look at.
+    ///
+    /// What was read is decoded before this returns, so that dropping the future around it loses nothing.
+    pub(super) fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbound: &Outbound,
+        decoder: &mut Decoder,
+        wants_input: bool,
+    ) -> Poll<Turn> {
+        match self.poll_flush(cx, outbound) {
+            Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
+            // The room may let a reader go on, or the close frame was the last that was written.
+            Poll::Ready(Ok(flushed))
+                if flushed == Flushed::Closed || outbound.lock().session.wants_poll() =>
+            {
+                return Poll::Ready(Turn::Incoming(Vec::new()));
+            }
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+        if !wants_input {
+            return Poll::Pending;
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| match ready!(self.poll_read(cx, buffer)) {
+            Ok(0) | Err(_) => Poll::Ready(Turn::Gone),
+            Ok(n_read) => Poll::Ready(decode(decoder, &mut buffer[..n_read])),
+        })
+    }
+
+    /// Writes what waits, if it is for this task to do. Pending where the socket is full or there is nothing to wait for.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, outbound: &Outbound) -> Poll<io::Result<Flushed>> {
+        match self {
+            Self::Tcp(socket) => loop {
+                if !outbound.lock().is_blocked() {
+                    return Poll::Pending;
+                }
+                ready!(socket.poll_write_ready(cx))?;
+                let flushed = outbound.flush_writable(|slices| socket.try_write_vectored(slices))?;
+                if flushed != Flushed::Blocked {
+                    return Poll::Ready(Ok(flushed));
+                }
+            },
+            Self::Stream(_) if outbound.lock().is_close_sent() => Poll::Pending,
+            Self::Stream(stream) => {
+                let flushed = outbound.flush_writable(|slices| {
+                    match Pin::new(&mut *stream).poll_write_vectored(cx, slices) {
+                        Poll::Ready(result) => result,
+                        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                })?;
+                if flushed == Flushed::Blocked {
+                    return Poll::Pending;
+                }
+                ready!(Pin::new(stream).poll_flush(cx))?;
+                Poll::Ready(Ok(flushed))
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => loop {
+                ready!(socket.poll_read_ready(cx))?;
+                match socket.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Self::Stream(stream) => {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+                Poll::Ready(Ok(read.filled().len()))
+            }
+        }
+    }
+}
+
+/// Takes the messages out of what was read.
+pub(super) fn decode(decoder: &mut Decoder, mut input: &mut [u8]) -> Turn {
+    let mut incoming = Vec::new();
+    loop {
+        match decoder.poll(&mut input) {
+            Ok(Some(message)) => incoming.push(message),
+            Ok(None) => return Turn::Incoming(incoming),
+            Err(violation) => return Turn::Violation(incoming, violation),
+        }
+    }
+}

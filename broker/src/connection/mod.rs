@@ -1,0 +1,363 @@
+//! One task per connection: it reads the socket, drives the session, and carries out what that asks for.
+//!
+//! One loop, one owner. Nothing in the loop waits for the socket to take bytes: what cannot be written stays in the
+//! [`Outbound`], which bounds it, and is written when the socket is ready again.
+
+mod answers;
+mod io;
+mod timers;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::command::RequestId;
+use bongsu_protocol::event::{Event, Member, Welcome};
+use bongsu_protocol::limits::FRAME_BYTES_MAX;
+use bongsu_protocol::message::NewMessage;
+use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::session::{Effect, Grants, Session};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::delivery::Wire;
+use crate::drain::Phase;
+use crate::metrics::METRICS;
+use crate::node::Node;
+use crate::outbound::Outbound;
+use crate::presence;
+use crate::publisher::Completion;
+use crate::websocket::decoder::{Decoder, Incoming, Violation};
+use crate::websocket::deflate::Agreed;
+use crate::websocket::frame;
+
+pub use io::{Duplex, Io};
+pub use timers::Timing;
+
+use answers::{Answer, Answers};
+use io::Turn;
+use timers::{Due, Timers};
+
+/// A WebSocket whose handshake succeeded.
+pub struct Opened {
+    /// Its socket.
+    pub io: Io,
+    /// What the client sent before it had the handshake's answer.
+    pub read_ahead: Bytes,
+    /// The sub-protocol's format.
+    pub format: Format,
+    /// How messages are compressed, if they are.
+    pub deflate: Option<Agreed>,
+    /// What the client may do, or why it may not even connect: then it is told so and sent away.
+    pub grants: Result<Grants, Goodbye>,
+    /// Where it connected from.
+    pub peer: SocketAddr,
+    /// Its place among the node's connections.
+    pub admission: OwnedSemaphorePermit,
+}
+
+struct Connection {
+    node: Arc<Node>,
+    outbound: Arc<Outbound>,
+    name: String,
+    format: Format,
+    decoder: Decoder,
+    answers: Answers,
+    /// Messages that found the publisher's queues full, in order; the first of them is waiting there.
+    backlog: VecDeque<(RequestId, usize, NewMessage)>,
+    timers: Timers,
+}
+
+/// Runs a connection to its end.
+pub async fn run(node: Arc<Node>, opened: Opened) {
+    let Opened { mut io, read_ahead, format, deflate, grants, peer, admission } = opened;
+    let id = node.next_connection();
+    let wire = Wire { format, window: deflate.map(|agreed| agreed.window) };
+    let (grants, refused) = match grants {
+        Ok(grants) => (grants, None),
+        Err(goodbye) => (Grants::default(), Some(goodbye)),
+    };
+    let session = Session::new(node.bounds(), grants);
+    let outbound = Outbound::new(id, wire, io.shared(), session);
+    let mut connection = Connection {
+        name: node.session_name(id),
+        decoder: Decoder::new(FRAME_BYTES_MAX, deflate),
+        answers: Answers::default(),
+        backlog: VecDeque::new(),
+        timers: Timers::new(node.timing()),
+        node,
+        outbound,
+        format,
+    };
+    METRICS.opened.add(1);
+    let opened_at = clock::monotonic();
+    connection.greet(refused);
+    let mut read_ahead = read_ahead.to_vec();
+    let first = io::decode(&mut connection.decoder, &mut read_ahead);
+    drop(read_ahead);
+    connection.take_turn(first);
+    let reason = connection.converse(&mut io).await;
+    connection.leave().await;
+    drop(admission);
+    METRICS.count_close(reason);
+    let seconds = (clock::monotonic() - opened_at).as_secs();
+    tracing::info!(session = %connection.name, %peer, %reason, seconds, "connection ended");
+}
+
+impl Connection {
+    fn greet(&self, refused: Option<Goodbye>) {
+        let mut state = self.outbound.lock();
+        let welcome = Welcome {
+            session: self.name.clone(),
+            node: self.node.name().to_owned(),
+            subject: state.session.grants().subject.clone(),
+            time: clock::wall(),
+            heartbeat_ms: self.timers.heartbeat_ms(),
+            frame_bytes_max: FRAME_BYTES_MAX as u64,
+        };
+        state.session.push_event(Event::Welcome(welcome));
+        if let Some(goodbye) = refused {
+            state.session.close(goodbye);
+        }
+    }
+
+    /// The loop. Ends with the reason why the connection does.
+    async fn converse(&mut self, io: &mut Io) -> CloseReason {
+        let mut phase = self.node.drain().subscribe();
+        self.timers.handle_phase(*phase.borrow_and_update());
+        let sleep = tokio::time::sleep_until(Instant::now());
+        tokio::pin!(sleep);
+        loop {
+            self.carry_out().await;
+            if matches!(io, Io::Tcp(_)) {
+                self.outbound.flush();
+            }
+            if self.outbound.lock().is_close_sent() {
+                if self.timers.peer_closed() {
+                    return self.reason();
+                }
+                // The client's close frame is waited for a moment, so that the socket closes in order.
+                self.timers.close_soon();
+            }
+            let (wants_input, due) = self.next_wait();
+            if sleep.deadline() != due {
+                sleep.as_mut().reset(due);
+            }
+            let Self { outbound, decoder, answers, .. } = self;
+            tokio::select! {
+                biased;
+                // A connection that is sent away leaves at once, whatever else goes on.
+                changed = phase.changed() => self.timers.handle_phase(match changed {
+                    Ok(()) => *phase.borrow_and_update(),
+                    Err(_) => Phase::Draining,
+                }),
+                // Answers make room for more requests.
+                answer = answers.next(), if !answers.is_empty() => self.take_answer(answer),
+                turn = poll_fn(|cx| io.poll_turn(cx, outbound, decoder, wants_input)) => {
+                    if let Some(reason) = self.take_turn(turn) {
+                        return reason;
+                    }
+                }
+                () = outbound.called() => {}
+                () = &mut sleep => {
+                    if let Some(reason) = self.take_time() {
+                        return reason;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out what the session asks for. Queues that it waits for here are served without regard to this connection.
+    async fn carry_out(&mut self) {
+        loop {
+            let effect = {
+                let mut state = self.outbound.lock();
+                state.session.poll(clock::monotonic());
+                state.session.poll_effect()
+            };
+            let Some(effect) = effect else { return };
+            let (node, outbound) = (&self.node, &self.outbound);
+            match effect {
+                Effect::Authenticate { id, token } => {
+                    let result = node.authenticator().verify(&token);
+                    outbound.lock().session.authenticated(id, result);
+                }
+                Effect::Publish { id, messages } => {
+                    self.backlog.extend(messages.into_iter().map(|(part, message)| (id, part, message)));
+                    self.publish();
+                }
+                Effect::History { id, query } => self.answers.history(node, id, query),
+                Effect::Enter { id, topic, info } => {
+                    let subject = outbound.lock().session.grants().subject.clone();
+                    let member = Member { session: self.name.clone(), subject, info, since: clock::wall() };
+                    let outbound = Arc::clone(outbound);
+                    node.presence().send(presence::Command::Enter { outbound, id, topic, member }).await;
+                }
+                Effect::Leave { id, topic } => {
+                    let outbound = Arc::clone(outbound);
+                    node.presence().send(presence::Command::Leave { outbound, id, topic }).await;
+                }
+                Effect::Members { id, topic } => {
+                    let outbound = Arc::clone(outbound);
+                    node.presence().send(presence::Command::Members { outbound, id, topic }).await;
+                }
+                Effect::Watch { filter } => node.hub().watch(Arc::clone(outbound), filter).await,
+                Effect::Unwatch { filter } => node.hub().unwatch(outbound.id(), filter).await,
+                Effect::Read { query } => self.answers.catch_up(node, query),
+                Effect::List { filter, after } => self.answers.list(node, filter, after),
+                Effect::Close => self.timers.close_soon(),
+            }
+        }
+    }
+
+    /// Publishes the backlog as far as there is room, and then waits for room.
+    fn publish(&mut self) {
+        if self.answers.is_waiting_for_room() {
+            return;
+        }
+        let subject = self.outbound.lock().session.grants().subject.clone();
+        while let Some((id, part, message)) = self.backlog.pop_front() {
+            let completion = Completion::Connection { outbound: Arc::clone(&self.outbound), id, part };
+            if let Err(waiting) = self.node.publisher().publish(&subject, message, completion) {
+                return self.answers.wait_for_room(&self.node, waiting);
+            }
+        }
+        self.backlog = VecDeque::new();
+    }
+
+    /// Whether to read the socket, and until when to wait at most.
+    fn next_wait(&mut self) -> (bool, Instant) {
+        let state = self.outbound.lock();
+        let is_ending = state.session.is_closing();
+        // A connection that ends is read on, so that the client's close frame is seen; what comes is dropped.
+        let wants_input = is_ending || (state.session.wants_input() && self.backlog.is_empty());
+        (wants_input, clock::instant(self.timers.next_due(&state)))
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        let now = clock::monotonic();
+        match answer {
+            Answer::Room => self.publish(),
+            Answer::Reply(id, result) => self.outbound.lock().session.reply(id, result),
+            Answer::Page(result) => {
+                METRICS.pages.add(1);
+                self.outbound.lock().session.read_done(now, result);
+            }
+            Answer::Listed(filter, result) => self.outbound.lock().session.listed(&filter, result),
+        }
+    }
+
+    /// Takes what the socket brought. `Some` if the connection is over.
+    fn take_turn(&mut self, turn: Turn) -> Option<CloseReason> {
+        match turn {
+            Turn::Incoming(incoming) => self.take_incoming(incoming),
+            Turn::Violation(incoming, violation) => {
+                self.take_incoming(incoming);
+                self.refuse(&violation);
+            }
+            Turn::Gone => return Some(self.reason()),
+        }
+        None
+    }
+
+    fn take_incoming(&mut self, incoming: Vec<Incoming>) {
+        if incoming.is_empty() {
+            return;
+        }
+        self.timers.heard();
+        for incoming in incoming {
+            match incoming {
+                Incoming::Text(body) if self.format == Format::Json => self.take_frame(&body),
+                Incoming::Binary(body) if self.format == Format::Binary => self.take_frame(&body),
+                Incoming::Text(_) => {
+                    self.close(CloseReason::UnsupportedData, "this sub-protocol is binary, not text")
+                }
+                Incoming::Binary(_) => {
+                    self.close(CloseReason::UnsupportedData, "this sub-protocol is text, not binary")
+                }
+                Incoming::Ping(payload) => self.outbound.lock().pong(&payload),
+                Incoming::Pong(_) => {}
+                Incoming::Close { code, .. } => {
+                    let mut state = self.outbound.lock();
+                    if !state.session.is_closing() {
+                        // What still waits would only be read by nobody.
+                        state.session.end();
+                        state.close_with(frame::close_echo(code));
+                    }
+                    drop(state);
+                    self.timers.handle_peer_closed();
+                }
+            }
+        }
+    }
+
+    fn take_frame(&mut self, body: &Bytes) {
+        match codec::decode_requests(self.format, body) {
+            Ok(requests) => {
+                METRICS.requests.add(requests.len() as u64);
+                let wall = clock::wall();
+                let mut state = self.outbound.lock();
+                for request in requests {
+                    state.session.handle(wall, request.map_err(|refused| (refused.id, refused.error)));
+                }
+            }
+            Err(malformed) => {
+                METRICS.malformed.add(1);
+                let goodbye = Goodbye::from(malformed);
+                self.outbound.lock().session.close(goodbye);
+            }
+        }
+    }
+
+    fn refuse(&mut self, violation: &Violation) {
+        METRICS.malformed.add(1);
+        self.close(violation.reason, violation.text);
+    }
+
+    fn close(&mut self, reason: CloseReason, text: &str) {
+        self.outbound.lock().session.close(Goodbye::new(reason, text));
+    }
+
+    /// Does what the time asks for. `Some` if the connection is over.
+    fn take_time(&mut self) -> Option<CloseReason> {
+        let due = self.timers.take_due(&mut self.outbound.lock());
+        match due {
+            Due::Nothing => None,
+            Due::GoAway => {
+                let retry_after = self.node.reconnect_after_ms();
+                let goodbye = Goodbye::new(CloseReason::GoingAway, "this node is going away");
+                let goodbye = Goodbye { retry_after_ms: Some(retry_after), ..goodbye };
+                self.outbound.lock().session.close(goodbye);
+                None
+            }
+            Due::Dead => {
+                self.close(CloseReason::PingTimeout, "neither data nor a pong came in time");
+                None
+            }
+            // Nothing that would still be written would arrive.
+            Due::Stuck => Some(CloseReason::WriteTimeout),
+            Due::Over => Some(self.reason()),
+        }
+    }
+
+    /// Why the connection ends: what was said to the client, or that its side just ended.
+    fn reason(&self) -> CloseReason {
+        self.outbound.lock().session.close_reason().unwrap_or(CloseReason::Normal)
+    }
+
+    /// Takes the connection out of everything that knows it.
+    async fn leave(&mut self) {
+        let filters = {
+            let mut state = self.outbound.lock();
+            state.session.end();
+            state.session.filters()
+        };
+        self.node.hub().forget(self.outbound.id(), filters).await;
+        self.node.presence().send(presence::Command::Gone(self.outbound.id())).await;
+    }
+}

@@ -1,0 +1,145 @@
+//! When a connection pings, gives up, or is sent away. Pure: the clock is looked at by the caller of each method, through [`clock`].
+
+use std::time::Duration;
+
+use bongsu_protocol::event::Event;
+use rand::Rng as _;
+
+use crate::clock;
+use crate::drain::Phase;
+use crate::limits::CLOSE_TIMEOUT;
+use crate::outbound::State;
+
+/// The settings that matter here.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A silent connection gets a ping after this long, give or take a tenth.
+    pub ping_interval: Duration,
+    /// After a ping, this long without a sign of life is the end.
+    pub pong_timeout: Duration,
+    /// Without a byte taken by the socket for this long, while bytes wait, is the end.
+    pub write_timeout: Duration,
+    /// Connections are sent away at a random time within this.
+    pub drain_spread: Duration,
+}
+
+/// What a connection waits for by the clock.
+#[derive(Debug)]
+pub(super) struct Timers {
+    timing: Timing,
+    /// The next ping.
+    ping_at: Duration,
+    /// When the last ping was sent that nothing was heard after.
+    pinged_at: Option<Duration>,
+    /// When the connection is sent away.
+    go_away_at: Option<Duration>,
+    /// When it ends even if the other side never answers.
+    over_at: Option<Duration>,
+    peer_closed: bool,
+}
+
+/// What is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing but what was done here already.
+    Nothing,
+    /// Tell the client to go.
+    GoAway,
+    /// Nothing was heard after a ping.
+    Dead,
+    /// The socket takes nothing.
+    Stuck,
+    /// The other side had its time to close.
+    Over,
+}
+
+impl Timers {
+    pub(super) fn new(timing: Timing) -> Self {
+        let ping_at = clock::monotonic() + jittered(timing.ping_interval);
+        Self { timing, ping_at, pinged_at: None, go_away_at: None, over_at: None, peer_closed: false }
+    }
+
+    /// Milliseconds within which the client hears of the broker at least once.
+    pub(super) fn heartbeat_ms(&self) -> u64 {
+        let longest = self.timing.ping_interval.mul_f64(1.1);
+        u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The client sent something.
+    pub(super) const fn heard(&mut self) {
+        self.pinged_at = None;
+    }
+
+    pub(super) fn handle_phase(&mut self, phase: Phase) {
+        if phase == Phase::Draining && self.go_away_at.is_none() {
+            let spread = self.timing.drain_spread;
+            self.go_away_at = Some(clock::monotonic() + spread.mul_f64(rand::rng().random_range(0.0..=1.0)));
+        }
+    }
+
+    /// The close frame was or will be sent: the other side has a moment to answer it.
+    pub(super) fn close_soon(&mut self) {
+        self.over_at.get_or_insert_with(|| clock::monotonic() + CLOSE_TIMEOUT);
+    }
+
+    pub(super) fn handle_peer_closed(&mut self) {
+        self.peer_closed = true;
+        self.close_soon();
+    }
+
+    pub(super) const fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// The earliest of all times.
+    pub(super) fn next_due(&self, state: &State) -> Duration {
+        let stuck_at = state.is_blocked().then(|| state.progress_at() + self.timing.write_timeout);
+        let dead_at = self.dead_at(state);
+        let reader_at = state.session.poll_timeout();
+        let times = [stuck_at, dead_at, reader_at, self.go_away_at, self.over_at];
+        times.into_iter().flatten().fold(self.ping_at, Duration::min)
+    }
+
+    /// When a client that does not answer is taken for dead. A full socket that still takes bytes belongs to one that is slow: its pong
+    /// waits behind what it has yet to read.
+    fn dead_at(&self, state: &State) -> Option<Duration> {
+        let alive_at = |at: Duration| if state.is_blocked() { at.max(state.progress_at()) } else { at };
+        self.pinged_at.map(|at| alive_at(at) + self.timing.pong_timeout)
+    }
+
+    /// Does what is due, or says what the connection must do.
+    pub(super) fn take_due(&mut self, state: &mut State) -> Due {
+        let now = clock::monotonic();
+        if self.over_at.is_some_and(|at| now >= at) {
+            return Due::Over;
+        }
+        if state.is_blocked() && now >= state.progress_at() + self.timing.write_timeout {
+            return Due::Stuck;
+        }
+        if self.dead_at(state).is_some_and(|at| now >= at) {
+            self.pinged_at = None;
+            return Due::Dead;
+        }
+        if self.go_away_at.is_some_and(|at| now >= at) {
+            self.go_away_at = None;
+            return Due::GoAway;
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + jittered(self.timing.ping_interval);
+            if !state.session.is_closing() {
+                self.pinged_at.get_or_insert(now);
+                state.ping();
+                if now >= state.written_at() + self.timing.ping_interval.mul_f64(0.9) {
+                    // Browsers do not show pings to scripts.
+                    state.session.push_event(Event::Heartbeat);
+                }
+            }
+        }
+        Due::Nothing
+    }
+}
+
+/// Within a tenth of an interval, so that connections that began together do not ping together for ever.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::rng().random_range(0.9..=1.1))
+}

@@ -1,0 +1,97 @@
+//! A message with the frames that its readers share: encoded once per format, compressed once per window.
+
+use std::sync::{Arc, OnceLock};
+
+use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::event::Event;
+use bongsu_protocol::message::Delivery;
+use bongsu_protocol::session::Outgoing;
+use bytes::{Bytes, BytesMut};
+
+use crate::websocket::deflate::{self, Window};
+use crate::websocket::frame::{self, Kind};
+
+/// A message as every reader on this node shares it.
+pub type SharedDelivery = Arc<Shared>;
+
+/// See [`SharedDelivery`].
+#[derive(Debug)]
+pub struct Shared {
+    /// The message.
+    pub delivery: Arc<Delivery>,
+    /// Complete WebSocket frames, one per format, made when the first reader wants one.
+    plain: [OnceLock<Bytes>; Format::ALL.len()],
+    /// The same compressed, per format and window; made when the first reader that negotiated compression comes.
+    compressed: OnceLock<Box<[[OnceLock<Bytes>; Window::ALL.len()]; Format::ALL.len()]>>,
+}
+
+impl Shared {
+    /// Shares a message.
+    #[must_use]
+    pub fn new(delivery: Arc<Delivery>) -> SharedDelivery {
+        Arc::new(Self { delivery, plain: Default::default(), compressed: OnceLock::new() })
+    }
+
+    /// Bytes of the message, for budgets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.delivery.message.size_bytes() + self.delivery.topic.as_str().len()
+    }
+
+    /// The complete frame for a wire. The same bytes for everyone who asks alike.
+    fn frame(&self, wire: Wire) -> Bytes {
+        let plain = self.plain[wire.format as usize]
+            .get_or_init(|| frame::message(wire.kind(), &wire.body(&self.delivery)));
+        let Some(window) = wire.window else { return plain.clone() };
+        let compressed = self.compressed.get_or_init(Default::default);
+        let slot = &compressed[wire.format as usize][window as usize];
+        slot.get_or_init(|| {
+            wire.compress(&wire.body(&self.delivery), window).unwrap_or_else(|| plain.clone())
+        })
+        .clone()
+    }
+}
+
+/// How one connection is written to: agreed on in its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wire {
+    /// Which encoding.
+    pub format: Format,
+    /// With permessage-deflate, the window.
+    pub window: Option<Window>,
+}
+
+impl Wire {
+    /// The complete frame of something to be sent.
+    #[must_use]
+    pub fn encode(self, outgoing: &Outgoing<SharedDelivery>) -> Bytes {
+        match outgoing {
+            Outgoing::Delivery(shared) => shared.frame(self),
+            Outgoing::Event(event) => self.encode_event(event),
+        }
+    }
+
+    fn encode_event(self, event: &Event) -> Bytes {
+        let mut body = BytesMut::new();
+        codec::encode_event(self.format, event, &mut body);
+        let compressed = self.window.and_then(|window| self.compress(&body, window));
+        compressed.unwrap_or_else(|| frame::message(self.kind(), &body))
+    }
+
+    fn body(self, delivery: &Delivery) -> BytesMut {
+        let mut body = BytesMut::with_capacity(delivery.message.size_bytes() + 128);
+        codec::encode_delivery(self.format, delivery, &mut body);
+        body
+    }
+
+    fn compress(self, body: &[u8], window: Window) -> Option<Bytes> {
+        deflate::compress(self.kind(), body, window)
+    }
+
+    const fn kind(self) -> Kind {
+        match self.format {
+            Format::Json => Kind::Text,
+            Format::Binary => Kind::Binary,
+        }
+    }
+}

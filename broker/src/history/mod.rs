@@ -1,0 +1,194 @@
+//! Reads of logs: from the tail that this node remembers, and from the store once for all who ask alike.
+//!
+//! A reconnect storm asks for the same few pages thousands of times. The newest messages of each topic are remembered within
+//! a budget of bytes, so most readers that are a little behind cost no query; equal reads that are under way at the same time are one.
+//!
+//! What makes joining a read right: a message is [remembered](History::remember) before it is offered to readers, and a topic's
+//! entry stays as long as a read of it is under way. So the answer to a read, raised to the newest remembered position, covers every message
+//! that was offered before anybody who joined began to listen.
+
+mod tail;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bongsu_persistence::store::{self, LogBounds, Store, TopicsQuery};
+use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
+use bongsu_protocol::event::Page;
+use bongsu_protocol::session::LogPage;
+use bongsu_protocol::topic::{Topic, TopicFilter};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use tokio::sync::Semaphore;
+
+use crate::delivery::{Shared, SharedDelivery};
+use crate::limits::{STORE_DEADLINE, UNAVAILABLE_RETRY_MS};
+use bongsu_protocol::reason::{Error, ErrorCode};
+
+use tail::Tails;
+
+/// Reads of logs. See the [module](self).
+pub struct History {
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+    /// Pages that are read from the store at the same time.
+    permits: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    tails: Tails,
+    flights: HashMap<HistoryQuery, Flight>,
+}
+
+/// A read that is under way, for everybody who wants the same.
+type Flight = SharedFuture<BoxFuture<'static, Result<Arc<LogPage<SharedDelivery>>, Error>>>;
+
+impl History {
+    /// Reads `store`, remembers up to `tail_bytes` of newest messages, and makes at most `n_reads` reads at a time.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, tail_bytes: usize, n_reads: usize) -> Arc<Self> {
+        let state = Mutex::new(State { tails: Tails::new(tail_bytes), ..State::default() });
+        Arc::new(Self { store, state, permits: Semaphore::new(n_reads) })
+    }
+
+    /// Remembers messages that were just committed, in the order of their logs. To be called before they are offered to readers.
+    pub fn remember(&self, messages: &[SharedDelivery]) {
+        let mut state = self.lock();
+        for message in messages {
+            state.tails.push(message);
+        }
+    }
+
+    /// Forgets what is remembered of a topic, after something of it was removed.
+    pub fn forget(&self, topic: &Topic) {
+        self.lock().tails.forget(topic);
+    }
+
+    /// Reads a page for a reader that catches up. Answers from memory where it can.
+    ///
+    /// Of the page's bounds, `first` is only as far back as this answer knows: it never claims that a message is gone which is not.
+    ///
+    /// # Errors
+    /// `unavailable`, with a time to wait.
+    pub async fn catch_up(self: &Arc<Self>, query: HistoryQuery) -> Result<LogPage<SharedDelivery>, Error> {
+        let flight = {
+            let mut state = self.lock();
+            if let Some(page) = state.tails.page(&query) {
+                return Ok(page);
+            }
+            self.flight(&mut state, query)
+        };
+        let page = flight.await?;
+        Ok(LogPage::clone(&page))
+    }
+
+    /// Reads a page for a client that asked for history. Always from the store, so that its bounds are exact.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up).
+    pub async fn page(&self, query: HistoryQuery) -> Result<Page, Error> {
+        let _permit = self.permits.acquire().await;
+        self.within_deadline(self.store.read(query)).await
+    }
+
+    /// Lists logs.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up).
+    pub async fn topics(&self, query: TopicsQuery) -> Result<Vec<LogBounds>, Error> {
+        let _permit = self.permits.acquire().await;
+        self.within_deadline(self.store.topics(query)).await
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up).
+    pub async fn probe(&self) -> Result<(), Error> {
+        let Ok(filter) = TopicFilter::parse("#") else { return Ok(()) };
+        self.topics(TopicsQuery { filter, after: None, limit: 1 }).await.map(drop)
+    }
+
+    /// The read under way for this query, or a new one.
+    fn flight(self: &Arc<Self>, state: &mut State, query: HistoryQuery) -> Flight {
+        if let Some(flight) = state.flights.get(&query) {
+            return flight.clone();
+        }
+        state.tails.pin(&query.topic);
+        let this = Arc::clone(self);
+        let read = {
+            let query = query.clone();
+            // A task of its own, so that the read does not stop when whoever began it goes away.
+            let task = tokio::spawn(async move { this.land(query).await });
+            async move {
+                task.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "reading the log failed")))
+            }
+        };
+        let flight = read.boxed().shared();
+        state.flights.insert(query, flight.clone());
+        flight
+    }
+
+    /// Reads, and raises the answer to what was remembered meanwhile.
+    async fn land(&self, query: HistoryQuery) -> Result<Arc<LogPage<SharedDelivery>>, Error> {
+        let result = self.page(query.clone()).await;
+        let mut state = self.lock();
+        state.flights.remove(&query);
+        let result = result.map(|page| {
+            let mut page = shared_page(&page);
+            if let Some(newest) = state.tails.newest(&query.topic) {
+                page.head = page.head.max(newest);
+            }
+            if matches!(query.range, HistoryRange::Forward(Start::After(_))) {
+                state.tails.extend_back(&query.topic, &page);
+            }
+            Arc::new(page)
+        });
+        state.tails.unpin(&query.topic);
+        result
+    }
+
+    async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, store::Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(STORE_DEADLINE, work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "reading a log failed");
+                Err(unavailable())
+            }
+            Err(_) => {
+                tracing::warn!(deadline = ?STORE_DEADLINE, "reading a log took too long");
+                Err(unavailable())
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error for a store that does not do what it is asked.
+#[must_use]
+pub fn unavailable() -> Error {
+    Error::new(ErrorCode::Unavailable, "history is not available right now: try again")
+        .retry_after(UNAVAILABLE_RETRY_MS)
+}
+
+fn shared_page(page: &Page) -> LogPage<SharedDelivery> {
+    let item = |delivery: &Arc<_>| {
+        let shared = Shared::new(Arc::clone(delivery));
+        let position = shared.delivery.position.unwrap_or_default();
+        (position, shared.bytes(), shared)
+    };
+    LogPage { items: page.messages.iter().map(item).collect(), first: page.first, head: page.head }
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! The newest messages of each topic, within one budget of bytes.
+
+use std::collections::{HashMap, VecDeque};
+
+use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
+use bongsu_protocol::position::Position;
+use bongsu_protocol::session::LogPage;
+use bongsu_protocol::topic::Topic;
+
+use crate::delivery::SharedDelivery;
+
+/// Bytes that a remembered message costs besides its own: its fields, the frames' headers, its places in the queues.
+const OVERHEAD_BYTES: usize = 512;
+
+/// Newest messages by topic. Per topic they are contiguous and reach the head of the log.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    topics: HashMap<Topic, Tail>,
+    /// The topic of each remembered message, oldest first: whose front goes when the budget is used up.
+    order: VecDeque<Topic>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tail {
+    messages: VecDeque<(Position, SharedDelivery)>,
+    /// The newest position that was ever remembered here, also if its message no longer is.
+    newest: Option<Position>,
+    /// Reads of this topic that are under way: the entry must stay.
+    n_pins: usize,
+    /// Entries of `order` that belong to this topic, but whose messages are gone.
+    n_stale: usize,
+}
+
+impl Tails {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, message: &SharedDelivery) {
+        let Some(position) = message.delivery.position else { return };
+        let topic = &message.delivery.topic;
+        let tail = self.topics.entry(topic.clone()).or_default();
+        if tail.newest.is_some_and(|newest| position <= newest) {
+            return;
+        }
+        if tail.messages.back().is_some_and(|(last, _)| last.next() != position) {
+            self.bytes -= tail.drop_all();
+        }
+        tail.newest = Some(position);
+        tail.messages.push_back((position, message.clone()));
+        self.bytes += cost(message);
+        self.order.push_back(topic.clone());
+        self.shrink();
+    }
+
+    /// Puts the messages of a page in front, if that reaches from the page's last message to the oldest remembered one, or to the
+    /// head where none is remembered.
+    pub(super) fn extend_back(&mut self, topic: &Topic, page: &LogPage<SharedDelivery>) {
+        let Some((last, ..)) = page.items.last() else { return };
+        let Some(tail) = self.topics.get_mut(topic) else { return };
+        let fits = match tail.messages.front() {
+            Some((first, _)) => last.next() == *first,
+            None => *last == page.head,
+        };
+        let page_bytes: usize = page.items.iter().map(|(.., item)| cost(item)).sum();
+        if !fits || self.bytes + page_bytes > self.bytes_max {
+            return;
+        }
+        if tail.messages.is_empty() {
+            tail.newest = tail.newest.max(Some(*last));
+        }
+        for (position, _, item) in page.items.iter().rev() {
+            tail.messages.push_front((*position, item.clone()));
+            self.order.push_back(topic.clone());
+        }
+        self.bytes += page_bytes;
+    }
+
+    /// The newest position that is known of a topic.
+    pub(super) fn newest(&self, topic: &Topic) -> Option<Position> {
+        self.topics.get(topic)?.newest
+    }
+
+    /// The answer to a query, if it can be given from memory.
+    pub(super) fn page(&self, query: &HistoryQuery) -> Option<LogPage<SharedDelivery>> {
+        let tail = self.topics.get(&query.topic)?;
+        let (first, _) = tail.messages.front()?;
+        let (head, _) = tail.messages.back()?;
+        let skip = match query.range {
+            HistoryRange::Forward(Start::Latest) => tail.messages.len(),
+            HistoryRange::Forward(Start::After(after)) => {
+                let known = after.epoch == first.epoch && after >= first.previous() && after <= *head;
+                if !known {
+                    return None;
+                }
+                usize::try_from(after.offset.0 + 1 - first.offset.0).ok()?
+            }
+            HistoryRange::Forward(_) | HistoryRange::Backward(_) => return None,
+        };
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let item = |(position, item): &(Position, SharedDelivery)| (*position, item.bytes(), item.clone());
+        let items = tail.messages.range(skip..).take(limit).map(item).collect();
+        Some(LogPage { items, first: *first, head: *head })
+    }
+
+    pub(super) fn pin(&mut self, topic: &Topic) {
+        self.topics.entry(topic.clone()).or_default().n_pins += 1;
+    }
+
+    pub(super) fn unpin(&mut self, topic: &Topic) {
+        if let Some(tail) = self.topics.get_mut(topic) {
+            tail.n_pins -= 1;
+        }
+        self.drop_unused(topic);
+    }
+
+    pub(super) fn forget(&mut self, topic: &Topic) {
+        if let Some(tail) = self.topics.get_mut(topic) {
+            self.bytes -= tail.drop_all();
+        }
+    }
+
+    /// Forgets the oldest messages until the budget holds.
+    fn shrink(&mut self) {
+        while self.bytes > self.bytes_max
+            && let Some(topic) = self.order.pop_front()
+        {
+            let Some(tail) = self.topics.get_mut(&topic) else { continue };
+            if tail.n_stale > 0 {
+                tail.n_stale -= 1;
+            } else if let Some((_, message)) = tail.messages.pop_front() {
+                self.bytes -= cost(&message);
+            }
+            self.drop_unused(&topic);
+        }
+    }
+
+    fn drop_unused(&mut self, topic: &Topic) {
+        let unused = |tail: &Tail| tail.messages.is_empty() && tail.n_pins == 0 && tail.n_stale == 0;
+        if self.topics.get(topic).is_some_and(unused) {
+            self.topics.remove(topic);
+        }
+    }
+}
+
+impl Tail {
+    /// Forgets all messages; says how many bytes that frees.
+    fn drop_all(&mut self) -> usize {
+        self.n_stale += self.messages.len();
+        self.messages.drain(..).map(|(_, message)| cost(&message)).sum()
+    }
+}
+
+fn cost(message: &SharedDelivery) -> usize {
+    message.bytes() + OVERHEAD_BYTES
+}

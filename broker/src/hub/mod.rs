@@ -1,0 +1,127 @@
+//! The topics of this node and their local readers.
+//!
+//! Connections are spread over *shards*, one per core, each owned by one task. A message goes to every shard once; the shard
+//! offers it to each of its connections that reads the topic, and then writes their sockets. So a hot topic is fanned out by all
+//! cores, everything about a connection happens in one place, and no lock is shared between shards.
+//!
+//! Order: a shard takes its commands in the order in which they were queued. Whoever publishes queues a message before its
+//! acknowledgment, and a watch that was confirmed sees every message that is queued afterwards.
+
+mod filters;
+mod shard;
+
+use std::sync::Arc;
+
+use bongsu_protocol::command::RequestId;
+use bongsu_protocol::event::Published;
+use bongsu_protocol::reason::Error;
+use bongsu_protocol::session::SlowReader;
+use bongsu_protocol::topic::TopicFilter;
+use tokio::sync::mpsc;
+
+use crate::config::Policies;
+use crate::delivery::SharedDelivery;
+use crate::limits::SHARD_COMMANDS_MAX;
+use crate::outbound::{ConnectionId, Outbound};
+
+/// The topics of this node and their local readers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shards: Arc<[mpsc::Sender<Command>]>,
+}
+
+/// A message on its way to the readers of its topic.
+#[derive(Debug, Clone)]
+pub struct Fanout {
+    /// The message.
+    pub shared: SharedDelivery,
+    /// What slow readers get, on a topic without history.
+    pub slow_reader: SlowReader,
+}
+
+/// What came of a message that a connection published.
+#[derive(Debug)]
+pub struct Acknowledgment {
+    /// Who published it.
+    pub to: Arc<Outbound>,
+    /// With which request.
+    pub id: RequestId,
+    /// In which place there.
+    pub part: usize,
+    /// What came of it.
+    pub result: Result<Published, Error>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Fanout(Arc<[Fanout]>),
+    Acknowledge(Vec<Acknowledgment>),
+    Watch { outbound: Arc<Outbound>, filter: TopicFilter },
+    Unwatch { id: ConnectionId, filter: TopicFilter },
+    Forget { id: ConnectionId, filters: Vec<TopicFilter> },
+}
+
+impl Hub {
+    /// Starts `n_shards` shards. They end when the last clone of the hub is dropped.
+    #[must_use]
+    pub fn spawn(n_shards: usize, policies: &Arc<Policies>) -> Self {
+        let spawn_shard = |_| {
+            let (commands, queue) = mpsc::channel(SHARD_COMMANDS_MAX);
+            tokio::spawn(shard::Shard::new(policies.clone()).run(queue));
+            commands
+        };
+        Self { shards: (0..n_shards.max(1)).map(spawn_shard).collect() }
+    }
+
+    /// Offers messages to every local reader, in order. Waits for room in the shards' queues.
+    pub async fn fan_out(&self, messages: Vec<Fanout>) {
+        let messages: Arc<[Fanout]> = messages.into();
+        for shard in &*self.shards {
+            send(shard, Command::Fanout(messages.clone())).await;
+        }
+    }
+
+    /// Answers publishers, each after the messages that were fanned out before. Waits as [`fan_out`](Self::fan_out) does.
+    pub async fn acknowledge(&self, acknowledgments: Vec<Acknowledgment>) {
+        let mut by_shard: Vec<Vec<Acknowledgment>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for acknowledgment in acknowledgments {
+            let place = self.place_of(acknowledgment.to.id());
+            by_shard[place].push(acknowledgment);
+        }
+        for (shard, acknowledgments) in self.shards.iter().zip(by_shard) {
+            if !acknowledgments.is_empty() {
+                send(shard, Command::Acknowledge(acknowledgments)).await;
+            }
+        }
+    }
+
+    /// Feeds a connection with the topics under a filter; its session is told when that begins.
+    pub async fn watch(&self, outbound: Arc<Outbound>, filter: TopicFilter) {
+        let shard = self.shard_of(outbound.id());
+        send(shard, Command::Watch { outbound, filter }).await;
+    }
+
+    /// Stops feeding a connection with the topics under a filter.
+    pub async fn unwatch(&self, id: ConnectionId, filter: TopicFilter) {
+        send(self.shard_of(id), Command::Unwatch { id, filter }).await;
+    }
+
+    /// Forgets a connection that watches these filters.
+    pub async fn forget(&self, id: ConnectionId, filters: Vec<TopicFilter>) {
+        send(self.shard_of(id), Command::Forget { id, filters }).await;
+    }
+
+    fn shard_of(&self, id: ConnectionId) -> &mpsc::Sender<Command> {
+        &self.shards[self.place_of(id)]
+    }
+
+    fn place_of(&self, id: ConnectionId) -> usize {
+        // The remainder is below the number of shards, which is a `usize`.
+        usize::try_from(id.0 % self.shards.len() as u64).unwrap_or_default()
+    }
+}
+
+/// A shard ends only with the process; what it can no longer take then concerns nobody.
+async fn send(shard: &mpsc::Sender<Command>, command: Command) {
+    let _ = shard.send(command).await;
+}

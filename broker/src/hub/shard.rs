@@ -1,0 +1,255 @@
+//! One shard: some of the connections, and the topics that they read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bongsu_protocol::session::{Offer, TopicKind};
+use bongsu_protocol::topic::{Topic, TopicFilter};
+use indexmap::IndexMap;
+use tokio::sync::mpsc;
+
+use super::filters::Filters;
+use super::{Acknowledgment, Command, Fanout};
+use crate::clock;
+use crate::config::Policies;
+use crate::delivery::SharedDelivery;
+use crate::limits::{FLUSHES_PER_TURN_MAX, MESSAGES_PER_RUN_MAX, SHARD_IDLE_TOPICS_MAX, SINCE_MARGIN_MS};
+use crate::outbound::{ConnectionId, Outbound};
+use bongsu_protocol::message::Time;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Shard {
+    topics: HashMap<Topic, Readers>,
+    filters: Filters,
+    policies: Arc<Policies>,
+    /// Connections with something to write, each once.
+    dirty: Vec<Arc<Outbound>>,
+}
+
+/// The connections that read one topic.
+#[derive(Debug, Default)]
+struct Readers {
+    connections: IndexMap<ConnectionId, Reader>,
+    /// How many of the readers named the topic itself; without any, the entry can be made anew from the patterns.
+    n_exact: usize,
+}
+
+#[derive(Debug)]
+struct Reader {
+    outbound: Arc<Outbound>,
+    /// Whether it named the topic itself.
+    exact: bool,
+    /// How many of its patterns match.
+    n_patterns: usize,
+}
+
+impl Shard {
+    pub(super) fn new(policies: Arc<Policies>) -> Self {
+        Self { topics: HashMap::new(), filters: Filters::default(), policies, dirty: Vec::new() }
+    }
+
+    /// Takes commands until the hub is gone.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        while let Some(command) = queue.recv().await {
+            self.handle(command).await;
+            // What is queued already goes into the same writes.
+            let mut n_more = 0;
+            while n_more < 32
+                && self.dirty.len() < FLUSHES_PER_TURN_MAX
+                && let Ok(command) = queue.try_recv()
+            {
+                self.handle(command).await;
+                n_more += 1;
+            }
+            self.flush().await;
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Fanout(messages) => self.fan_out(&messages).await,
+            Command::Acknowledge(acknowledgments) => self.acknowledge(acknowledgments),
+            Command::Watch { outbound, filter } => self.watch(&outbound, &filter),
+            Command::Unwatch { id, filter } => self.unwatch(id, &filter),
+            Command::Forget { id, filters } => {
+                for filter in &filters {
+                    self.unwatch(id, filter);
+                }
+            }
+        }
+    }
+
+    /// Offers messages, run by run: neighbours of the same topic are offered to a connection together.
+    async fn fan_out(&mut self, messages: &[Fanout]) {
+        let same_topic =
+            |one: &Fanout, other: &Fanout| one.shared.delivery.topic == other.shared.delivery.topic;
+        for run in messages.chunk_by(same_topic) {
+            for run in run.chunks(MESSAGES_PER_RUN_MAX) {
+                self.offer(run).await;
+            }
+        }
+    }
+
+    async fn offer(&mut self, run: &[Fanout]) {
+        let Some(first) = run.first() else { return };
+        let topic = &first.shared.delivery.topic;
+        if !self.topics.contains_key(topic) && !self.meet(topic) {
+            return;
+        }
+        let Some(readers) = self.topics.get(topic) else { return };
+        let offers: Vec<Offer<'_, SharedDelivery>> = run.iter().map(offer_of).collect();
+        let n_readers = readers.connections.len();
+        let mut n_done = 0;
+        while n_done < n_readers {
+            let Some(readers) = self.topics.get(topic) else { return };
+            let end = (n_done + FLUSHES_PER_TURN_MAX).min(n_readers);
+            for (_, reader) in readers.connections.get_range(n_done..end).into_iter().flatten() {
+                if reader.outbound.offer(&offers) {
+                    self.dirty.push(reader.outbound.clone());
+                }
+            }
+            n_done = end;
+            // A run fills the connections as far as one write carries: write before more is offered.
+            if run.len() == MESSAGES_PER_RUN_MAX || self.dirty.len() >= FLUSHES_PER_TURN_MAX {
+                self.flush().await;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, acknowledgments: Vec<Acknowledgment>) {
+        for Acknowledgment { to, id, part, result } in acknowledgments {
+            let mut state = to.lock();
+            let before = state.session.has_outgoing();
+            state.session.published(id, part, result);
+            let dirty = !before && state.session.has_outgoing() && !state.is_blocked();
+            drop(state);
+            if dirty {
+                self.dirty.push(to);
+            }
+        }
+    }
+
+    /// Writes the connections that have something to write, and lets others of this core work in between.
+    async fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for chunk in dirty.chunks(FLUSHES_PER_TURN_MAX) {
+            for outbound in chunk {
+                outbound.flush();
+            }
+            tokio::task::yield_now().await;
+        }
+        dirty.clear();
+        if dirty.capacity() <= FLUSHES_PER_TURN_MAX {
+            self.dirty = dirty;
+        }
+    }
+
+    fn watch(&mut self, outbound: &Arc<Outbound>, filter: &TopicFilter) {
+        let mut kind = TopicKind::Durable;
+        if let Some(topic) = filter.as_topic() {
+            // The broker's own topics are live, whatever the policies say of others.
+            if topic.is_reserved() || !self.policies.for_topic(&topic).is_durable() {
+                kind = TopicKind::Live;
+            }
+            let readers = self.readers_of(topic);
+            let reader = readers.reader(outbound);
+            if !std::mem::replace(&mut reader.exact, true) {
+                readers.n_exact += 1;
+            }
+        } else {
+            self.filters.insert(filter, Arc::clone(outbound));
+            for (topic, readers) in &mut self.topics {
+                if filter.matches(topic) {
+                    readers.reader(outbound).n_patterns += 1;
+                }
+            }
+        }
+        let since = Time(clock::wall().0.saturating_sub(SINCE_MARGIN_MS));
+        outbound.lock().session.watched(filter, kind, since);
+        outbound.flush();
+        outbound.call();
+    }
+
+    fn unwatch(&mut self, id: ConnectionId, filter: &TopicFilter) {
+        if let Some(topic) = filter.as_topic() {
+            if let Some(readers) = self.topics.get_mut(&topic)
+                && readers.release(id, |reader| std::mem::take(&mut reader.exact))
+            {
+                readers.n_exact -= 1;
+            }
+            self.drop_empty(&topic);
+            return;
+        }
+        self.filters.remove(filter, id);
+        self.topics.retain(|topic, readers| {
+            if filter.matches(topic) {
+                readers.release(id, |reader| {
+                    reader.n_patterns = reader.n_patterns.saturating_sub(1);
+                    true
+                });
+            }
+            !readers.connections.is_empty()
+        });
+    }
+
+    /// Makes the entry of a topic that a pattern may want. False if none does.
+    fn meet(&mut self, topic: &Topic) -> bool {
+        if self.filters.is_empty() {
+            return false;
+        }
+        let mut wanted = false;
+        self.filters.matching(topic, |_| wanted = true);
+        if wanted {
+            self.readers_of(topic.clone());
+        }
+        wanted
+    }
+
+    /// The entry of a topic, made with the patterns that match if there is none.
+    fn readers_of(&mut self, topic: Topic) -> &mut Readers {
+        if self.topics.len() >= SHARD_IDLE_TOPICS_MAX && !self.topics.contains_key(&topic) {
+            // Entries that only patterns need are made again by their next message.
+            self.topics.retain(|_, readers| readers.n_exact > 0);
+        }
+        let filters = &self.filters;
+        self.topics.entry(topic).or_insert_with_key(|topic| {
+            let mut readers = Readers::default();
+            filters.matching(topic, |outbound| readers.reader(outbound).n_patterns += 1);
+            readers
+        })
+    }
+
+    fn drop_empty(&mut self, topic: &Topic) {
+        if self.topics.get(topic).is_some_and(|readers| readers.connections.is_empty()) {
+            self.topics.remove(topic);
+        }
+    }
+}
+
+impl Readers {
+    fn reader(&mut self, outbound: &Arc<Outbound>) -> &mut Reader {
+        let new = || Reader { outbound: outbound.clone(), exact: false, n_patterns: 0 };
+        self.connections.entry(outbound.id()).or_insert_with(new)
+    }
+
+    /// Lets go of one reason why a connection reads the topic; without any left, it no longer does.
+    fn release(&mut self, id: ConnectionId, let_go: impl FnOnce(&mut Reader) -> bool) -> bool {
+        let Some(reader) = self.connections.get_mut(&id) else { return false };
+        let released = let_go(reader);
+        if !reader.exact && reader.n_patterns == 0 {
+            self.connections.swap_remove(&id);
+        }
+        released
+    }
+}
+
+fn offer_of(fanout: &Fanout) -> Offer<'_, SharedDelivery> {
+    Offer {
+        topic: &fanout.shared.delivery.topic,
+        position: fanout.shared.delivery.position,
+        slow_reader: fanout.slow_reader,
+        bytes: fanout.shared.bytes(),
+        item: &fanout.shared,
+    }
+}

@@ -1,0 +1,242 @@
+//! Where clients connect: one port for HTTP/1.1, HTTP/2, WebSocket over either, and TLS around them.
+
+mod pages;
+mod tls;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::clock;
+use crate::connection::Duplex;
+use crate::drain::Phase;
+use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX, LISTEN_BACKLOG, TURNED_AWAY_RETRY_SECONDS};
+use crate::metrics::METRICS;
+use crate::node::Node;
+
+/// Where a request came from; an extension of each request.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+/// A bound socket, not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<tls::Acceptor>,
+}
+
+impl Listener {
+    /// Binds the address of the settings and reads the certificate, if there is one.
+    ///
+    /// # Errors
+    /// With what to do: the address is taken, the files are no certificate and key.
+    pub fn bind(node: &Node) -> anyhow::Result<Self> {
+        let settings = node.settings();
+        let tls = tls::Acceptor::from_settings(&settings.tls)?;
+        let address = settings.listen;
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(LISTEN_BACKLOG)?;
+            TcpListener::from_std(socket.into())
+        };
+        let tcp = bind()
+            .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
+        Ok(Self { tcp, tls })
+    }
+
+    /// Where clients find it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn url(&self) -> anyhow::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}/", self.tcp.local_addr()?))
+    }
+
+    /// Accepts connections until the node drains.
+    pub async fn serve(self, node: Arc<Node>) {
+        let service = TowerToHyperService::new(routes(&node));
+        let mut phase = node.drain().subscribe();
+        let mut pace = Pace::new(node.settings().limits.connect_rate);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+                accepted = self.tcp.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of open files, mostly: the connections there are go on, and some will end.
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            METRICS.accepted.add(1);
+            if !pace.admits(clock::monotonic()) {
+                turn_away(&stream, "429 Too Many Requests");
+                continue;
+            }
+            let Some(admission) = node.admit() else {
+                turn_away(&stream, "503 Service Unavailable");
+                continue;
+            };
+            let accepted = Accepted { stream, peer, admission };
+            tokio::spawn(accepted.serve(Arc::clone(&node), self.tls.clone(), service.clone()));
+        }
+    }
+}
+
+/// A connection that has a place, before it said what it wants.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    admission: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    async fn serve(self, node: Arc<Node>, tls: Option<tls::Acceptor>, service: TowerToHyperService<Router>) {
+        let Self { stream, peer, admission } = self;
+        if let Err(error) = tune(&stream, &node) {
+            tracing::debug!(%error, %peer, "a socket could not be set up");
+            return;
+        }
+        let admission = Arc::new(std::sync::Mutex::new(Some(admission)));
+        match tls {
+            None => serve_http(&node, stream, peer, &admission, service).await,
+            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve_http(&node, stream, peer, &admission, service).await,
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            },
+        }
+    }
+}
+
+/// The place of a connection, until a WebSocket takes it over; an extension of each request.
+type Admission = Arc<std::sync::Mutex<Option<OwnedSemaphorePermit>>>;
+
+async fn serve_http(
+    node: &Node,
+    stream: impl Duplex + 'static,
+    peer: SocketAddr,
+    admission: &Admission,
+    service: TowerToHyperService<Router>,
+) {
+    let admission = Arc::clone(admission);
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Arc::clone(&admission));
+        service.call(request)
+    });
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(node.settings().http.header_timeout)
+        .max_buf_size(HTTP_HEADER_BYTES_MAX)
+        .http2()
+        .timer(TokioTimer::new())
+        // RFC 8441: WebSocket over HTTP/2.
+        .enable_connect_protocol()
+        .keep_alive_interval(Some(node.settings().websocket.ping_interval))
+        .max_concurrent_streams(100)
+        .max_header_list_size(u32::try_from(HTTP_HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut phase = node.drain().subscribe();
+    tokio::pin!(connection);
+    tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => connection.as_mut().graceful_shutdown(),
+        result = connection.as_mut() => return note_end(result.as_ref().err().map(AsRef::as_ref), peer),
+    }
+    let result = connection.await;
+    note_end(result.as_ref().err().map(AsRef::as_ref), peer);
+}
+
+fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, peer: SocketAddr) {
+    if let Some(error) = error {
+        tracing::debug!(%error, %peer, "an HTTP connection ended early");
+    }
+}
+
+fn routes(node: &Arc<Node>) -> Router {
+    Router::new().merge(pages::routes()).merge(websocket::routes(node)).with_state(Arc::clone(node))
+}
+
+/// Sets what every connection's socket needs.
+fn tune(stream: &TcpStream, node: &Node) -> std::io::Result<()> {
+    let websocket = &node.settings().websocket;
+    // Without it, a small message may wait 40 ms for the acknowledgment of the one before.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_send_buffer_size(websocket.send_buffer_bytes.as_usize())?;
+    // A peer that vanished is noticed by the kernel, also where nothing is read.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(websocket.write_timeout))?;
+    Ok(())
+}
+
+/// Answers with a status and closes, without a task or an HTTP server: what a node does when it has no room for either.
+fn turn_away(stream: &TcpStream, status: &str) {
+    METRICS.turned_away.add(1);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nretry-after: {TURNED_AWAY_RETRY_SECONDS}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    );
+    // A fresh socket has room for this; one that has not loses only the reason.
+    let _ = SockRef::from(stream).send(answer.as_bytes());
+}
+
+/// How fast connections are admitted: at most a second's worth at once.
+#[derive(Debug)]
+struct Pace {
+    each: Duration,
+    /// When a second's worth would be admitted at once again.
+    full_at: Duration,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self { each: Duration::from_secs(1) / per_second.max(1), full_at: Duration::ZERO }
+    }
+
+    fn admits(&mut self, now: Duration) -> bool {
+        let full_at = self.full_at.max(now) + self.each;
+        let admits = full_at <= now + Duration::from_secs(1);
+        if admits {
+            self.full_at = full_at;
+        }
+        admits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_past_the_rate_are_turned_away() {
+        let mut pace = Pace::new(10);
+        let admitted = (0..20).filter(|_| pace.admits(Duration::from_secs(5))).count();
+        assert_eq!(admitted, 10);
+        assert!(pace.admits(Duration::from_millis(5100)));
+        assert!(!pace.admits(Duration::from_millis(5100)));
+    }
+}

@@ -1,0 +1,163 @@
+//! The endpoint `/v1/ws`: from an HTTP request to a connection.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use bongsu_protocol::codec::Format;
+use bongsu_protocol::command::Token;
+use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::session::Grants;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Admission, Peer};
+use crate::config::{AllowedOrigin, Reject};
+use crate::connection::{self, Io, Opened};
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::metrics::METRICS;
+use crate::node::Node;
+use crate::websocket::handshake::{self, Accepted, Deflate, Origins};
+use crate::websocket::upgrade;
+
+/// What the path offers; which one is taken is for the client's order to say.
+const SUBPROTOCOLS: &[&str] = &[Format::Binary.sub_protocol(), Format::Json.sub_protocol()];
+
+pub(super) fn routes(node: &Node) -> Router<Arc<Node>> {
+    let settings = handshake::Settings {
+        subprotocols: SUBPROTOCOLS,
+        // So that a plain WebSocket tool works by hand.
+        default_subprotocol: Some(Format::Json.sub_protocol()),
+        origins: origins(&node.settings().http.allowed_origins),
+        deflate: if node.settings().websocket.compression { Deflate::On } else { Deflate::Off },
+    };
+    Router::new().route("/v1/ws", any(open)).layer(Extension(Arc::new(settings)))
+}
+
+fn origins(allowed: &[AllowedOrigin]) -> Origins {
+    let mut list = Vec::new();
+    for origin in allowed {
+        match origin {
+            AllowedOrigin::Any => return Origins::Any,
+            AllowedOrigin::Exact(origin) => list.push(origin.clone()),
+        }
+    }
+    if list.is_empty() { Origins::SameHost } else { Origins::List(list) }
+}
+
+async fn open(
+    State(node): State<Arc<Node>>,
+    Extension(settings): Extension<Arc<handshake::Settings>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(admission): Extension<Admission>,
+    mut request: Request,
+) -> Response {
+    let accepted = match handshake::check(&request, &settings) {
+        Ok(accepted) => accepted,
+        Err(rejected) => {
+            METRICS.handshakes_refused.add(1);
+            return rejected.response();
+        }
+    };
+    let grants = match identify(&node, &accepted) {
+        Ok(grants) => Ok(grants),
+        Err(goodbye) if node.settings().auth.reject == Reject::Close => Err(goodbye),
+        Err(goodbye) => {
+            METRICS.handshakes_refused.add(1);
+            return refuse(&goodbye);
+        }
+    };
+    // The first WebSocket of an HTTP connection takes over its place; others, within HTTP/2, need their own.
+    let place = admission.lock().ok().and_then(|mut place| place.take()).or_else(|| node.admit());
+    let Some(admission) = place else {
+        METRICS.turned_away.add(1);
+        return status(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this node has as many connections as it takes",
+            &[(header::RETRY_AFTER, "1")],
+        );
+    };
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let format = match accepted.subprotocol {
+        Some(name) if name == Format::Binary.sub_protocol() => Format::Binary,
+        _ => Format::Json,
+    };
+    let deflate = accepted
+        .deflate
+        .filter(|_| node.connections() <= node.settings().websocket.compression_connections_max);
+    let mut response = accepted.response();
+    if deflate.is_none() {
+        response.headers_mut().remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    }
+    let opening = Opening { format, deflate, grants, peer, admission };
+    tokio::spawn(opening.run(node, on_upgrade));
+    response
+}
+
+/// A WebSocket whose handshake was answered.
+struct Opening {
+    format: Format,
+    deflate: Option<crate::websocket::deflate::Agreed>,
+    grants: Result<Grants, Goodbye>,
+    peer: std::net::SocketAddr,
+    admission: OwnedSemaphorePermit,
+}
+
+impl Opening {
+    async fn run(self, node: Arc<Node>, on_upgrade: OnUpgrade) {
+        let Ok(Ok(upgraded)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, on_upgrade).await else { return };
+        let (io, read_ahead) = socket_of(upgraded);
+        let Self { format, deflate, grants, peer, admission } = self;
+        // Boxed, so that the task is as small as the connection once it runs.
+        Box::pin(connection::run(node, Opened { io, read_ahead, format, deflate, grants, peer, admission }))
+            .await;
+    }
+}
+
+/// The bare socket where there is one, else the stream that hyper gives.
+fn socket_of(upgraded: Upgraded) -> (Io, Bytes) {
+    match upgrade::into_socket::<TcpStream>(upgraded) {
+        Ok(socket) => (Io::Tcp(Arc::new(socket.io)), socket.read_ahead),
+        Err(upgraded) => (Io::Stream(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+    }
+}
+
+/// Who the client is, by the token of its handshake.
+fn identify(node: &Node, accepted: &Accepted) -> Result<Grants, Goodbye> {
+    match &accepted.token {
+        // Without one it may authenticate in its first request.
+        None => Ok(node.authenticator().anonymous().clone()),
+        Some(token) => node
+            .authenticator()
+            .verify(&Token(token.text.clone()))
+            .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
+    }
+}
+
+fn refuse(goodbye: &Goodbye) -> Response {
+    match goodbye.reason {
+        CloseReason::Forbidden => status(StatusCode::FORBIDDEN, &goodbye.text, &[]),
+        // RFC 6750, 3.
+        _ => status(
+            StatusCode::UNAUTHORIZED,
+            &goodbye.text,
+            &[(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")],
+        ),
+    }
+}
+
+fn status(status: StatusCode, text: &str, headers: &[(header::HeaderName, &'static str)]) -> Response {
+    let mut response = Response::new(Body::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,178 @@
+//! Everything that connections of this node share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bongsu_persistence::appender::AppenderLimits;
+use bongsu_persistence::store::Store;
+use bongsu_protocol::session::Bounds;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::auth::Authenticator;
+use crate::clock;
+use crate::config::{Policies, Settings};
+use crate::connection::Timing;
+use crate::drain::Drain;
+use crate::history::History;
+use crate::hub::Hub;
+use crate::outbound::ConnectionId;
+use crate::presence::Presence;
+use crate::publisher::Publisher;
+
+/// Everything that connections of this node share. Made once, at start.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    authenticator: Authenticator,
+    policies: Arc<Policies>,
+    hub: Hub,
+    history: Arc<History>,
+    publisher: Arc<Publisher>,
+    presence: Presence,
+    drain: Drain,
+    n_connections: AtomicU64,
+    /// Makes session names of this process differ from those of an earlier one of the same name.
+    started_ms: u64,
+    places: Arc<Semaphore>,
+}
+
+impl Node {
+    /// Starts the tasks that connections share, over a store.
+    #[must_use]
+    pub fn start(settings: Settings, store: Arc<dyn Store>) -> Arc<Self> {
+        let policies = Arc::new(Policies::new(&settings.topics.0));
+        let n_shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let hub = Hub::spawn(n_shards, &policies);
+        let limits = &settings.limits;
+        let history =
+            History::new(Arc::clone(&store), limits.tail_cache_bytes.as_usize(), limits.history_reads);
+        let appender = AppenderLimits {
+            bytes_max: limits.publish_bytes_in_flight.as_usize(),
+            ..AppenderLimits::default()
+        };
+        let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &policies, appender));
+        let presence =
+            Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), limits.members_per_topic);
+        Arc::new(Self {
+            authenticator: Authenticator::new(&settings),
+            policies,
+            hub,
+            history,
+            publisher,
+            presence,
+            drain: Drain::default(),
+            n_connections: AtomicU64::new(0),
+            started_ms: clock::wall().0,
+            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            settings,
+        })
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.settings.node.name.as_str()
+    }
+
+    /// The effective settings.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who clients are.
+    #[must_use]
+    pub const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// What holds for topics.
+    #[must_use]
+    pub const fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// The topics and their local readers.
+    #[must_use]
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Reads of logs.
+    #[must_use]
+    pub const fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Where messages go.
+    #[must_use]
+    pub const fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// Who is present.
+    #[must_use]
+    pub const fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// How far the end has come.
+    #[must_use]
+    pub const fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// A place among the node's connections; `None` if all are taken.
+    #[must_use]
+    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Connections that hold a place.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.settings.limits.connections.min(Semaphore::MAX_PERMITS) - self.places.available_permits()
+    }
+
+    /// The number of the next connection.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.n_connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The name of a connection's session, unique among all nodes as long as their names are.
+    #[must_use]
+    pub fn session_name(&self, id: ConnectionId) -> String {
+        format!("{}-{:x}-{:x}", self.name(), self.started_ms, id.0)
+    }
+
+    /// The bounds of each session.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let limits = &self.settings.limits;
+        Bounds {
+            outbox_bytes: self.settings.websocket.outbound_bytes.as_usize(),
+            subscriptions: limits.subscriptions_per_connection,
+            topics: limits.topics_per_connection,
+            requests_in_flight: limits.requests_in_flight,
+        }
+    }
+
+    /// The times of each connection.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let websocket = &self.settings.websocket;
+        Timing {
+            ping_interval: websocket.ping_interval,
+            pong_timeout: websocket.pong_timeout,
+            write_timeout: websocket.write_timeout,
+            drain_spread: self.settings.drain.spread,
+        }
+    }
+
+    /// When a client that is sent away should connect again: a random time within the spread, so that they do not come together.
+    #[must_use]
+    pub fn reconnect_after_ms(&self) -> u64 {
+        let spread = u64::try_from(self.settings.drain.spread.as_millis()).unwrap_or(u64::MAX);
+        rand::random_range(0..=spread.min(1000))
+    }
+}

@@ -1,0 +1,306 @@
+//! The half of a connection that others may touch: its session, and what waits to be written.
+//!
+//! Waking a task for each delivery costs more than the delivery. So the side that fans out gives a message to the session itself
+//! and, once per batch, writes what piled up to the socket itself, as long as the socket takes it. The connection's
+//! own task is woken only where something must wait: a full socket, a page of history, the end.
+//!
+//! The lock is held for short, bounded, synchronous work and never across an await.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bongsu_protocol::event::Event;
+use bongsu_protocol::session::{Offer, Outgoing, Session};
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::delivery::{SharedDelivery, Wire};
+use crate::limits::FRAMES_PER_WRITE_MAX;
+use crate::metrics::METRICS;
+use crate::websocket::frame;
+
+/// A connection's number on this node, never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// The shared half of a connection. See the [module](self).
+#[derive(Debug)]
+pub struct Outbound {
+    id: ConnectionId,
+    wire: Wire,
+    /// The socket, where whoever fans out may write it; `None` where only the connection's task can (TLS, HTTP/2).
+    socket: Option<Arc<TcpStream>>,
+    state: Mutex<State>,
+    /// Rung when the connection's task has something to do.
+    bell: Notify,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub struct State {
+    /// The conversation.
+    pub session: Session<SharedDelivery>,
+    writer: Writer,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    /// Frames on their way to the socket; the first may be written in part.
+    frames: VecDeque<Bytes>,
+    /// The answer to the client's last ping.
+    pong: Option<Bytes>,
+    /// A ping is due.
+    ping: bool,
+    /// The close frame was queued: nothing follows it.
+    closed: Closed,
+    /// The socket took less than it was given: whoever waits for it to be writable goes on.
+    is_blocked: bool,
+    /// When the socket last took a byte, or had nothing to take.
+    progress_at: Duration,
+    /// When something was last written.
+    written_at: Duration,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Closed {
+    #[default]
+    No,
+    /// This frame is the last one, once everything before it was taken.
+    With(Bytes),
+    Queued,
+}
+
+/// How far writing got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything was written.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+    /// Everything was written, and the close frame was the last of it.
+    Closed,
+}
+
+impl Outbound {
+    /// The shared half of a new connection.
+    #[must_use]
+    pub fn new(
+        id: ConnectionId,
+        wire: Wire,
+        socket: Option<Arc<TcpStream>>,
+        session: Session<SharedDelivery>,
+    ) -> Arc<Self> {
+        let now = clock::monotonic();
+        let writer = Writer { progress_at: now, written_at: now, ..Writer::default() };
+        Arc::new(Self { id, wire, socket, state: Mutex::new(State { session, writer }), bell: Notify::new() })
+    }
+
+    /// The connection's number.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Locks the state, for short and bounded work. Whoever makes something to send calls [`flush`](Self::flush) afterwards.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock ends that connection's task or the delivery to it; what it left is still a valid queue.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers messages of one topic, in order. True if there is something to flush that was not there before.
+    pub fn offer(&self, offers: &[Offer<'_, SharedDelivery>]) -> bool {
+        let mut state = self.lock();
+        let before = state.session.has_outgoing();
+        for offer in offers {
+            state.session.offer(offer);
+        }
+        if state.session.has_effect() || state.session.wants_poll() {
+            self.bell.notify_one();
+        }
+        !before && state.session.has_outgoing() && !state.writer.is_blocked
+    }
+
+    /// Writes what waits, as far as the socket takes it. Where only the connection's task can write, it is woken instead.
+    pub fn flush(&self) {
+        let Some(socket) = &self.socket else { return self.bell.notify_one() };
+        let mut state = self.lock();
+        if state.writer.is_blocked {
+            return;
+        }
+        let flushed = state.write_to(self.wire, |slices| socket.try_write_vectored(slices));
+        if !matches!(flushed, Ok(Flushed::All)) || state.needs_task() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Writes what waits, after the socket became writable again.
+    ///
+    /// # Errors
+    /// The socket's own: the connection is over.
+    pub fn flush_writable(
+        &self,
+        write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Flushed> {
+        self.lock().write_to(self.wire, write)
+    }
+
+    /// Waits until somebody else gave the connection's task something to do.
+    pub async fn called(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Gives the connection's task something to do: look at the session.
+    pub fn call(&self) {
+        self.bell.notify_one();
+    }
+}
+
+impl State {
+    /// Answers a ping. Of several that wait, the last counts (RFC 6455, 5.5.3).
+    pub fn pong(&mut self, payload: &[u8]) {
+        self.writer.pong = Some(frame::pong(payload));
+    }
+
+    /// Sends a ping.
+    pub const fn ping(&mut self) {
+        self.writer.ping = true;
+    }
+
+    /// Lets this close frame be the last one, after everything that waits. The first call counts.
+    pub fn close_with(&mut self, close: Bytes) {
+        if self.writer.closed == Closed::No {
+            self.writer.closed = Closed::With(close);
+        }
+    }
+
+    /// Whether the socket is waited for.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.writer.is_blocked
+    }
+
+    /// Whether the close frame was written, and so everything before it.
+    #[must_use]
+    pub fn is_close_sent(&self) -> bool {
+        self.writer.closed == Closed::Queued && self.writer.frames.is_empty()
+    }
+
+    /// When the socket last took a byte or had nothing to take.
+    #[must_use]
+    pub const fn progress_at(&self) -> Duration {
+        self.writer.progress_at
+    }
+
+    /// When something was last written.
+    #[must_use]
+    pub const fn written_at(&self) -> Duration {
+        self.writer.written_at
+    }
+
+    /// Whether only the connection's own task can go on.
+    fn needs_task(&self) -> bool {
+        self.writer.is_blocked || self.session.has_effect() || self.session.wants_poll()
+    }
+
+    fn write_to(
+        &mut self,
+        wire: Wire,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<Flushed> {
+        let Self { session, writer } = self;
+        loop {
+            writer.fill(wire, session);
+            if writer.frames.is_empty() {
+                writer.is_blocked = false;
+                writer.progress_at = clock::monotonic();
+                return Ok(if writer.closed == Closed::Queued { Flushed::Closed } else { Flushed::All });
+            }
+            match writer.write_once(&mut write) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    writer.is_blocked = true;
+                    return Ok(Flushed::Blocked);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // The task sees the same when it reads; until then nobody should try again.
+                    writer.is_blocked = true;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Takes what waits, up to what one system call writes.
+    fn fill(&mut self, wire: Wire, session: &mut Session<SharedDelivery>) {
+        if self.closed == Closed::Queued {
+            return;
+        }
+        // Between frames a control frame may stand anywhere, and these two should not wait behind a backlog.
+        if let Some(pong) = self.pong.take() {
+            self.frames.push_back(pong);
+        }
+        if std::mem::take(&mut self.ping) {
+            self.frames.push_back(frame::ping());
+        }
+        while self.frames.len() < FRAMES_PER_WRITE_MAX
+            && let Some(outgoing) = session.poll_outgoing()
+        {
+            if let Outgoing::Event(event) = &outgoing {
+                self.note(event);
+            }
+            self.frames.push_back(wire.encode(&outgoing));
+        }
+        if !session.has_outgoing()
+            && let Closed::With(close) = &self.closed
+        {
+            self.frames.push_back(close.clone());
+            self.closed = Closed::Queued;
+        }
+    }
+
+    /// Does what an event means to the connection as a whole.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Goodbye(goodbye) if self.closed == Closed::No => {
+                self.closed = Closed::With(frame::close(goodbye))
+            }
+            Event::Reply { result: Err(error), .. } => METRICS.count_error(error.code),
+            _ => {}
+        }
+    }
+
+    fn write_once(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE_MAX + 3];
+        let n_frames = self.frames.len().min(slices.len());
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = IoSlice::new(frame);
+        }
+        let mut n_written = write(&slices[..n_frames])?;
+        if n_written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let now = clock::monotonic();
+        (self.progress_at, self.written_at) = (now, now);
+        while n_written > 0
+            && let Some(first) = self.frames.front_mut()
+        {
+            if first.len() > n_written {
+                first.advance(n_written);
+                break;
+            }
+            n_written -= first.len();
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() && self.frames.capacity() > 4 {
+            self.frames = VecDeque::new();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! From a message that may be published to its place in the log, its readers and its acknowledgment.
+//!
+//! ```text
+//!   publish ── policy, rate ──▶ durable: appender ── commit ──▶ remember ─▶ fan out ─▶ acknowledge
+//!                          └──▶ live:    lane     ────────────────────────▶ fan out ─▶ acknowledge
+//! ```
+//!
+//! A message is remembered before it is offered, and offered before it is acknowledged: whoever reads after an acknowledgment finds it.
+
+mod live;
+mod rate;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bongsu_persistence::appender::{Appender, AppenderLimits, Failure, Submission};
+use bongsu_persistence::store::{Append, Appended, Store};
+use bongsu_protocol::command::RequestId;
+use bongsu_protocol::event::Published;
+use bongsu_protocol::message::NewMessage;
+use bongsu_protocol::reason::{Error, ErrorCode};
+use bongsu_protocol::session::SlowReader;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::config::{Kind, Policies};
+use crate::delivery::Shared;
+use crate::history::{self, History};
+use crate::hub::{Acknowledgment, Fanout, Hub};
+use crate::metrics::METRICS;
+use crate::outbound::Outbound;
+
+use live::LiveLane;
+pub use live::LiveMessage;
+use rate::Rates;
+
+/// Publishes messages. See the [module](self).
+#[derive(Debug)]
+pub struct Publisher {
+    appender: Appender<Completion>,
+    live: LiveLane,
+    policies: Arc<Policies>,
+    rates: Mutex<Rates>,
+}
+
+/// Who wants to know what came of a message.
+#[derive(Debug)]
+pub enum Completion {
+    /// A connection's request, and the message's place in it.
+    Connection {
+        /// Whose request.
+        outbound: Arc<Outbound>,
+        /// Which request.
+        id: RequestId,
+        /// Which place.
+        part: usize,
+    },
+    /// Somebody who waits.
+    Waiter(oneshot::Sender<Result<Published, Error>>),
+    /// Nobody.
+    Nobody,
+}
+
+/// A message that found the queues full. Give it to [`Publisher::wait`] before the same publisher's next.
+#[derive(Debug)]
+pub enum Waiting {
+    /// For the log.
+    Durable(Box<Submission<Completion>>),
+    /// For a topic without one.
+    Live(Box<LiveMessage>),
+}
+
+impl Publisher {
+    /// Starts the lanes. `in_flight_bytes` bounds what waits for its commit.
+    #[must_use]
+    pub fn spawn(
+        store: Arc<dyn Store>,
+        history: &Arc<History>,
+        hub: &Hub,
+        policies: &Arc<Policies>,
+        limits: AppenderLimits,
+    ) -> Self {
+        let (history, lane_hub) = (Arc::clone(history), hub.clone());
+        let on_commit = move |outcomes| {
+            let (history, hub) = (Arc::clone(&history), lane_hub.clone());
+            async move { committed(&history, &hub, outcomes).await }
+        };
+        let (appender, _lanes) = Appender::spawn(store, limits, on_commit);
+        Self {
+            appender,
+            live: LiveLane::spawn(hub.clone()),
+            policies: Arc::clone(policies),
+            rates: Mutex::new(Rates::default()),
+        }
+    }
+
+    /// Takes a message that its publisher may publish. What policy refuses is completed at once.
+    ///
+    /// # Errors
+    /// [`Waiting`] if the queues are full: wait with it, and publish nothing else of this publisher before.
+    pub fn publish(
+        &self,
+        publisher: &str,
+        message: NewMessage,
+        completion: Completion,
+    ) -> Result<(), Waiting> {
+        METRICS.published.add(1);
+        match self.admit(&message) {
+            Err(error) => {
+                METRICS.publish_refused.add(1);
+                completion.complete(Err(error));
+                Ok(())
+            }
+            Ok(Kind::Live { slow_reader }) => {
+                let slow_reader = slow_reader.into();
+                let message =
+                    LiveMessage { publisher: publisher.to_owned(), message, slow_reader, completion };
+                self.live.try_send(message).map_err(|full| Waiting::Live(Box::new(full)))
+            }
+            Ok(Kind::Durable { idempotency_window, .. }) => {
+                let publisher = publisher.to_owned();
+                let append = Append { message, publisher, time: clock::wall(), idempotency_window };
+                let submission = Submission { append, completion };
+                self.appender.try_submit(submission).map_err(|full| Waiting::Durable(Box::new(full)))
+            }
+        }
+    }
+
+    /// Waits for room with a message that found none.
+    pub async fn wait(&self, waiting: Waiting) {
+        match waiting {
+            Waiting::Durable(submission) => {
+                if let Err(refused) = self.appender.submit(*submission).await {
+                    // The node ends and takes nothing more; another one will.
+                    refused.completion.complete(Err(history::unavailable()));
+                }
+            }
+            Waiting::Live(message) => self.live.send(*message).await,
+        }
+    }
+
+    /// Publishes a message of the broker's own on a topic without history.
+    pub async fn announce(&self, message: NewMessage) {
+        let slow_reader = SlowReader::DropOldest;
+        let completion = Completion::Nobody;
+        self.live.send(LiveMessage { publisher: String::new(), message, slow_reader, completion }).await;
+    }
+
+    /// Ends after everything that was taken has been stored and acknowledged.
+    pub async fn close(&self) {
+        self.appender.clone().close().await;
+    }
+
+    /// What policy says to a message: how it is kept, or why it is refused.
+    fn admit(&self, message: &NewMessage) -> Result<Kind, Error> {
+        let policy = self.policies.for_topic(&message.topic);
+        if message.message.payload.len() > policy.message_bytes {
+            let text = format!("a message of this topic has at most {} bytes", policy.message_bytes);
+            return Err(Error::new(ErrorCode::TooLarge, text));
+        }
+        if let Some(rate) = policy.publish_rate {
+            let now = clock::monotonic();
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.take(&message.topic, rate, now).map_err(too_fast)?;
+        }
+        if message.expect.is_some() && !policy.is_durable() {
+            return Err(Error::new(ErrorCode::BadRequest, "`expect` needs a topic that keeps history"));
+        }
+        Ok(policy.kind)
+    }
+}
+
+fn too_fast(pause: Duration) -> Error {
+    let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1);
+    Error::new(ErrorCode::RateLimited, "this topic takes no more messages right now")
+        .retry_after(milliseconds)
+}
+
+/// What happens after each commit, in the order of commits.
+async fn committed(history: &History, hub: &Hub, outcomes: Vec<(Result<Appended, Failure>, Completion)>) {
+    let mut messages = Vec::with_capacity(outcomes.len());
+    let mut acknowledgments = Vec::with_capacity(outcomes.len());
+    for (outcome, completion) in outcomes {
+        let result = match outcome {
+            Ok(Appended::Stored(delivery)) => {
+                let position = delivery.position;
+                messages.push(Shared::new(delivery));
+                Ok(Published { position, duplicate: false })
+            }
+            Ok(Appended::Duplicate(position)) => Ok(Published { position: Some(position), duplicate: true }),
+            Ok(Appended::Conflict { head }) => {
+                let error =
+                    Error::new(ErrorCode::Conflict, "the topic's newest offset is not the expected one");
+                Err(Error { head: Some(head), ..error })
+            }
+            Err(_) => Err(history::unavailable()),
+        };
+        completion.defer(result, &mut acknowledgments);
+    }
+    METRICS.stored.add(messages.len() as u64);
+    history.remember(&messages);
+    // A topic with history has no policy for slow readers; the value is not looked at.
+    let fanout = |shared| Fanout { shared, slow_reader: SlowReader::DropOldest };
+    hub.fan_out(messages.into_iter().map(fanout).collect()).await;
+    hub.acknowledge(acknowledgments).await;
+}
+
+impl Completion {
+    /// Tells whoever waits, at once. A connection's own task flushes it.
+    fn complete(self, result: Result<Published, Error>) {
+        match self {
+            Self::Connection { outbound, id, part } => outbound.lock().session.published(id, part, result),
+            Self::Waiter(waiter) => drop(waiter.send(result)),
+            Self::Nobody => {}
+        }
+    }
+
+    /// Tells whoever waits; connections by way of their shard, after what was fanned out.
+    fn defer(self, result: Result<Published, Error>, acknowledgments: &mut Vec<Acknowledgment>) {
+        match self {
+            Self::Connection { outbound: to, id, part } => {
+                acknowledgments.push(Acknowledgment { to, id, part, result });
+            }
+            Self::Waiter(_) | Self::Nobody => self.complete(result),
+        }
+    }
+}
