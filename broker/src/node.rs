@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
@@ -11,13 +12,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::auth::Authenticator;
 use crate::clock;
 use crate::config::{Policies, Settings};
-use crate::connection::Timing;
 use crate::drain::Drain;
 use crate::history::History;
 use crate::hub::Hub;
 use crate::outbound::ConnectionId;
 use crate::presence::Presence;
 use crate::publisher::Publisher;
+
+/// When a connection pings, gives up, or is sent away.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A silent connection gets a ping after this long, give or take a tenth.
+    pub ping_interval: Duration,
+    /// After a ping, this long without a sign of life is the end.
+    pub pong_timeout: Duration,
+    /// Without a byte taken by the socket for this long, while bytes wait, is the end.
+    pub write_timeout: Duration,
+    /// Connections are sent away at a random time within this.
+    pub drain_spread: Duration,
+}
 
 /// Everything that connections of this node share. Made once, at start.
 #[derive(Debug)]

@@ -36,7 +36,6 @@ use crate::websocket::deflate::Agreed;
 use crate::websocket::frame;
 
 pub use io::{Duplex, Io};
-pub use timers::Timing;
 
 use answers::{Answer, Answers};
 use io::Turn;

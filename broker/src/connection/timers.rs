@@ -8,20 +8,8 @@ use rand::Rng as _;
 use crate::clock;
 use crate::drain::Phase;
 use crate::limits::CLOSE_TIMEOUT;
+use crate::node::Timing;
 use crate::outbound::State;
-
-/// The settings that matter here.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// A silent connection gets a ping after this long, give or take a tenth.
-    pub ping_interval: Duration,
-    /// After a ping, this long without a sign of life is the end.
-    pub pong_timeout: Duration,
-    /// Without a byte taken by the socket for this long, while bytes wait, is the end.
-    pub write_timeout: Duration,
-    /// Connections are sent away at a random time within this.
-    pub drain_spread: Duration,
-}
 
 /// What a connection waits for by the clock.
 #[derive(Debug)]
