@@ -81,13 +81,21 @@ impl<D: Clone> Reader<D> {
 
     /// A reader from `start` of a log whose head was read after the feed began.
     pub(super) fn listed(start: Position, head: Position) -> Self {
-        if start.epoch != head.epoch || start > head {
-            // Another log, or one that was set back: only a read can tell what that means for this reader.
-            return Self::durable(Cursor::new(start));
+        Self::durable(listed_cursor(start, head))
+    }
+
+    /// Tells a reader that is starting where it does. A question that is under way comes to nothing.
+    pub(super) fn start_at(&mut self, start: Position, head: Position) {
+        if let State::Starting { known, .. } = self.state {
+            let mut cursor = listed_cursor(start, head);
+            cursor.heads_up(known);
+            self.state = State::Durable(cursor);
         }
-        let mut cursor = Cursor::live(start);
-        cursor.heads_up(head);
-        Self::durable(cursor)
+    }
+
+    /// Tells a reader that is starting that its log is a new one.
+    pub(super) fn start_at_beginning(&mut self) {
+        self.start_at(Position::default(), Position::default());
     }
 
     pub(super) const fn durable(cursor: Cursor<Sized<D>>) -> Self {
@@ -106,8 +114,16 @@ impl<D: Clone> Reader<D> {
         }
     }
 
+    /// Where it will start, as long as the log was not asked what that is.
+    pub(super) const fn starts_from(&self) -> Option<Start> {
+        match self.state {
+            State::Starting { from, .. } => Some(from),
+            State::Durable(_) | State::Live { .. } => None,
+        }
+    }
+
     pub(super) const fn is_starting(&self) -> bool {
-        matches!(self.state, State::Starting { .. })
+        self.starts_from().is_some()
     }
 
     /// Whether the reader could be forgotten and made again at its next message without losing anything.
@@ -281,6 +297,16 @@ fn push_step<D>(step: Step<Sized<D>>, topic: &Topic, outbox: &mut Outbox<D>) {
         }
         Step::Reset { epoch } => outbox.push_event(Event::Reset { topic: topic.clone(), epoch }),
     }
+}
+
+fn listed_cursor<D>(start: Position, head: Position) -> Cursor<D> {
+    if start.epoch != head.epoch || start > head {
+        // Another log, or one that was set back: only a read can tell what that means for this reader.
+        return Cursor::new(start);
+    }
+    let mut cursor = Cursor::live(start);
+    cursor.heads_up(head);
+    cursor
 }
 
 /// The query for a reader's next page.

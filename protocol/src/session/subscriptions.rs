@@ -158,8 +158,12 @@ impl<D: Clone> Session<D> {
         let Some(entry) = self.subscriptions.all.iter_mut().find(|entry| entry.filter == *filter) else {
             return;
         };
-        entry.since = since;
         let Some(opening) = &entry.opening else { return };
+        // A topic of which nothing came yet is resumed where it was to start.
+        entry.since = match opening.from {
+            Start::Time(from) => from.min(since),
+            Start::Latest | Start::Earliest | Start::Last(_) | Start::After(_) => since,
+        };
         match filter.as_topic() {
             None if opening.from == Start::Latest && opening.seen.is_empty() => {
                 self.settle_opening(filter, Ok(()))
@@ -194,31 +198,56 @@ impl<D: Clone> Session<D> {
                 return self.unsubscribe(filter);
             }
         };
-        let Some((last, ..)) = logs.last() else { return self.settle_opening(filter, Ok(())) };
+        let Some((last, ..)) = logs.last() else { return self.listed_all(filter) };
         let after = Some(last.clone());
         for (topic, first, head) in logs {
             let Some(opening) = self.opening_of(filter) else { return };
             let start = opening.start_of(&topic);
-            let position = match self.subscriptions.readers.get(&topic) {
-                Some(reader) => reader.position(),
-                None => start_in(start, first, head),
+            let position = match self.subscriptions.readers.get_mut(&topic) {
+                Some(reader) => match reader.starts_from() {
+                    // What is known now says where it starts; a later answer would find the log grown.
+                    Some(from) => {
+                        start_in(from, first, head).inspect(|position| reader.start_at(*position, head))
+                    }
+                    None => reader.position(),
+                },
+                None => {
+                    let position = start_in(start, first, head);
+                    let reader = match position {
+                        Some(position) => Reader::listed(position, head),
+                        None => Reader::starting(start),
+                    };
+                    if let Err(error) = self.open(&topic, reader) {
+                        self.settle_opening(filter, Err(error));
+                        return self.unsubscribe(filter);
+                    }
+                    position
+                }
             };
             if let (Some(position), Some(opening)) = (position, self.opening_of(filter)) {
                 opening.positions.push((topic.clone(), position));
-            }
-            if self.subscriptions.readers.contains_key(&topic) {
-                continue;
-            }
-            let reader = match position {
-                Some(position) => Reader::listed(position, head),
-                None => Reader::starting(start),
-            };
-            if let Err(error) = self.open(&topic, reader) {
-                self.settle_opening(filter, Err(error));
-                return self.unsubscribe(filter);
+                self.settle_topic(&topic, Some(position));
             }
         }
         self.effects.push_back(Effect::List { filter: filter.clone(), after });
+    }
+
+    /// Every log under a pattern was listed. Readers that still do not know their start belong to logs that were made since: those are
+    /// read from their beginning.
+    fn listed_all(&mut self, filter: &TopicFilter) {
+        let Some(opening) = self.opening_of(filter) else { return };
+        if !matches!(opening.from, Start::Time(_)) {
+            let Subscriptions { all, readers, .. } = &mut self.subscriptions;
+            let named = |topic: &Topic| {
+                all.iter().any(|e| e.opening.is_some() && e.filter.as_str() == topic.as_str())
+            };
+            for (topic, reader) in readers {
+                if reader.is_starting() && filter.matches(topic) && !named(topic) {
+                    reader.start_at_beginning();
+                }
+            }
+        }
+        self.settle_opening(filter, Ok(()));
     }
 
     /// Ends a subscription; readers that no other subscription needs go with it.
