@@ -1,4 +1,5 @@
-//! Requests, from the schema's tree to nouns with every limit checked, and back.
+//! Requests, from the schema's tree to nouns, and back. Every limit is checked here but those on the length of lists, which
+//! the readers of both formats hold before they build one.
 
 use bytes::Bytes;
 
@@ -6,7 +7,7 @@ use super::{bad_request, pb};
 use crate::command::{Command, HistoryQuery, HistoryRange, Start, Subscription, Token};
 use crate::limits::{
     FILTERS_PER_REQUEST_MAX, INFO_BYTES_MAX, INTEGER_MAX, MESSAGES_PER_PUBLISH_MAX, PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX, SEEN_MAX, TOKEN_BYTES_MAX,
+    PAGE_MESSAGES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::message::{InvalidMessage, Message, NewMessage, Time};
 use crate::position::{Offset, Position};
@@ -27,15 +28,15 @@ pub(super) fn command(tree: pb::request::Command) -> Result<Command, Error> {
             Command::Authenticate(Token(token))
         }
         Tree::Subscribe(pb::Subscribe { subscriptions }) => {
-            count("subscriptions", subscriptions.len(), FILTERS_PER_REQUEST_MAX)?;
+            not_empty("subscriptions", &subscriptions, FILTERS_PER_REQUEST_MAX)?;
             Command::Subscribe(each("subscriptions", subscriptions, subscription)?)
         }
         Tree::Unsubscribe(pb::Unsubscribe { filters }) => {
-            count("filters", filters.len(), FILTERS_PER_REQUEST_MAX)?;
+            not_empty("filters", &filters, FILTERS_PER_REQUEST_MAX)?;
             Command::Unsubscribe(each("filters", filters, |text| filter(&text))?)
         }
         Tree::Publish(pb::Publish { messages }) => {
-            count("messages", messages.len(), MESSAGES_PER_PUBLISH_MAX)?;
+            not_empty("messages", &messages, MESSAGES_PER_PUBLISH_MAX)?;
             Command::Publish(each("messages", messages, new_message)?)
         }
         Tree::History(query) => Command::History(history(&query)?),
@@ -54,12 +55,12 @@ pub(super) fn command(tree: pb::request::Command) -> Result<Command, Error> {
     })
 }
 
-/// Checks that a list has at least one element and no more than the limit.
-pub(super) fn count(what: &str, n: usize, n_max: usize) -> Result<(), Error> {
-    if (1..=n_max).contains(&n) {
-        return Ok(());
+/// Checks that a list has an element. That it has no more than `n_max`, each format's reader sees to before it builds the list.
+fn not_empty<T>(what: &str, list: &[T], n_max: usize) -> Result<(), Error> {
+    if list.is_empty() {
+        return Err(bad_request(format!("{what}: 1 to {n_max} of them in one request")));
     }
-    Err(bad_request(format!("{what}: 1 to {n_max} of them in one request")))
+    Ok(())
 }
 
 /// Takes every element, or says which one is wrong and why.
@@ -79,9 +80,6 @@ fn subscription(tree: pb::Subscription) -> Result<Subscription, Error> {
     let from = tree.from.map_or(Ok(Start::Latest), start)?;
     if matches!(from, Start::After(_)) && filter.as_topic().is_none() {
         return Err(bad_request("`after` needs a filter that names a single topic; use `seen`"));
-    }
-    if tree.seen.len() > SEEN_MAX {
-        return Err(bad_request(format!("`seen` names at most {SEEN_MAX} topics")));
     }
     let mut seen = Vec::with_capacity(tree.seen.len());
     for pair in tree.seen {
