@@ -133,6 +133,8 @@ struct Member {
 fn members(files: &[File]) -> Vec<Member> {
     let manifests = files.iter().filter(|file| file.path.ends_with("Cargo.toml"));
     manifests
+        // A crate that is a workspace of its own (fuzzing) is a user of the others, not one of them.
+        .filter(|manifest| manifest.text.lines().all(|line| line != "[workspace]"))
         .filter_map(|manifest| {
             let folder = manifest.path.parent()?.to_str()?.to_owned();
             let package = manifest.text.lines().find_map(|line| line.strip_prefix("name = "))?;
@@ -254,6 +256,7 @@ mod tests {
             ),
             ("b/src/hub/shard.rs", "use super::Hub; #[cfg(test)] mod tests { use crate::cli; }"),
             ("b/src/hub/tests.rs", "use crate::cli;"),
+            ("p/fuzz/Cargo.toml", "name = \"p-fuzz\"\n[dependencies]\np-crate = 1\n[workspace]"),
         ];
         assert_eq!(check_files(&files), [""; 0]);
     }
