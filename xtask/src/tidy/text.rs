@@ -31,7 +31,7 @@ pub(super) fn check(files: &[File], root: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in files {
         let is = |extension: &str| file.path.extension().is_some_and(|found| found == extension);
-        let generated = file.text.lines().take(5).any(|line| line.contains("Do not edit"));
+        let generated = file.text.lines().take(5).any(|line| line.to_lowercase().contains("do not edit"));
         let n_lines = file.text.lines().count();
         if WRITTEN.iter().any(|extension| is(extension)) && !generated && n_lines > FILE_LINES_MAX {
             let what = format!("{n_lines} lines, and a file has at most {FILE_LINES_MAX}");
