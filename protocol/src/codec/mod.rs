@@ -99,7 +99,7 @@ pub struct Refused {
 ///
 /// Every limit of [`limits`](crate::limits) that a request can break is checked here, and every request that comes out
 /// holds them. Whether the ids grow is the session's to check. A payload that is a large part of its frame is a slice of
-/// it; see [`shared`].
+/// it.
 ///
 /// # Errors
 /// [`Malformed`]: close the connection with its reason. Single requests that are wrong are [`Refused`] in the list.
