@@ -6,17 +6,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
+use bongsu_protocol::codec;
 use bongsu_protocol::command::RequestId;
-use bongsu_protocol::event::{Member, Reply};
+use bongsu_protocol::event::{Member, PresenceChange, Reply};
 use bongsu_protocol::limits::MEMBERS_MAX;
 use bongsu_protocol::message::{Message, NewMessage};
 use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::PRESENCE_PREFIX;
 use bongsu_protocol::topic::Topic;
-use bytes::Bytes;
 use indexmap::IndexMap;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -145,9 +143,8 @@ impl Members {
             member.since = clock::wall();
             entered.push(topic.clone());
         }
-        let payload = json!({ "join": member_json(&member) });
-        members.insert(id, member);
-        self.announce(announced, &payload).await;
+        members.insert(id, member.clone());
+        self.announce(announced, &PresenceChange::Join(member)).await;
         Ok(())
     }
 
@@ -169,12 +166,12 @@ impl Members {
             self.topics.remove(topic);
         }
         if let Ok(announced) = announced_on(topic) {
-            self.announce(announced, &json!({ "leave": { "session": member.session } })).await;
+            self.announce(announced, &PresenceChange::Leave { session: member.session }).await;
         }
     }
 
-    async fn announce(&self, topic: Topic, payload: &Value) {
-        let payload = Bytes::from(payload.to_string());
+    async fn announce(&self, topic: Topic, change: &PresenceChange) {
+        let payload = codec::encode_presence(change);
         let message = Message { payload, content_type: "application/json".to_owned(), ..Message::default() };
         self.publisher.announce(NewMessage { topic, message, expect: None }).await;
     }
@@ -184,13 +181,6 @@ impl Members {
 fn announced_on(topic: &Topic) -> Result<Topic, Error> {
     Topic::parse(&format!("{PRESENCE_PREFIX}{topic}"))
         .map_err(|error| Error::new(ErrorCode::BadRequest, error.to_string()))
-}
-
-/// A member as JSON readers see it; as in the codec's `members` reply.
-fn member_json(member: &Member) -> Value {
-    let info = serde_json::from_slice(&member.info)
-        .unwrap_or_else(|_| Value::String(base64::engine::general_purpose::STANDARD.encode(&member.info)));
-    json!({ "session": member.session, "subject": member.subject, "info": info, "since": member.since.0 })
 }
 
 fn reply(outbound: &Outbound, id: RequestId, result: Result<Reply, Error>) {

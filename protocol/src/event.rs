@@ -166,3 +166,15 @@ pub struct Member {
     /// Since when.
     pub since: Time,
 }
+
+/// A change of who is present on a topic, told on the live topic `$presence/` + that topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresenceChange {
+    /// Somebody is present, or shows another info.
+    Join(Member),
+    /// Somebody is present no longer.
+    Leave {
+        /// The session that left.
+        session: String,
+    },
+}

@@ -105,6 +105,17 @@ fn every_frame_of_the_conversations_is_one_that_the_codec_writes() {
 }
 
 #[test]
+fn the_changes_of_presence_are_ones_that_the_codec_writes() {
+    let document = read("../docs/protocol.md");
+    let (_, block) = document.split_once("```json\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    for line in block.lines() {
+        let change = codec::decode_presence(&Bytes::copy_from_slice(line.as_bytes())).unwrap().unwrap();
+        assert_eq!(codec::encode_presence(&change), line);
+    }
+}
+
+#[test]
 fn what_the_text_says_of_the_formats_is_so() {
     let document = read("../docs/protocol.md");
     for format in Format::ALL {

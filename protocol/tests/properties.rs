@@ -107,6 +107,12 @@ proptest! {
     }
 
     #[test]
+    fn changes_of_presence_arrive_as_they_were_told(change in arbitrary::presence_change()) {
+        let payload = codec::encode_presence(&change);
+        prop_assert_eq!(codec::decode_presence(&payload).unwrap(), Some(change));
+    }
+
+    #[test]
     fn a_delivery_looks_the_same_alone_and_as_an_event(
         format in format(),
         delivery in arbitrary::delivery(),

@@ -20,6 +20,14 @@ pub(super) fn event(tree: pb::event::Event) -> Result<Option<Event>, Malformed> 
     take(tree).map_err(|error| Malformed::Structure(error.text))
 }
 
+/// Takes a member.
+///
+/// # Errors
+/// As [`event`].
+pub(super) fn member(tree: pb::Member) -> Result<Member, Malformed> {
+    take_member(tree).map_err(|error| Malformed::Structure(error.text))
+}
+
 /// `None`: a reply that this crate does not know.
 fn take(tree: pb::event::Event) -> Result<Option<Event>, Error> {
     use pb::event::Event as Tree;
@@ -80,7 +88,7 @@ fn reply(tree: pb::reply::Result) -> Result<Result<Reply, Error>, Error> {
         Tree::Entered(pb::Empty {}) => Reply::Entered,
         Tree::Left(pb::Empty {}) => Reply::Left,
         Tree::Members(tree) => Reply::Members {
-            members: tree.members.into_iter().map(member).collect::<Result<_, Error>>()?,
+            members: tree.members.into_iter().map(take_member).collect::<Result<_, Error>>()?,
             total: integer("total", tree.total)?,
         },
         Tree::Pong(tree) => Reply::Pong { time: time(tree.time)? },
@@ -109,7 +117,7 @@ fn page(tree: pb::Page) -> Result<Page, Error> {
     })
 }
 
-fn member(tree: pb::Member) -> Result<Member, Error> {
+fn take_member(tree: pb::Member) -> Result<Member, Error> {
     Ok(Member { session: tree.session, subject: tree.subject, info: tree.info, since: time(tree.since)? })
 }
 

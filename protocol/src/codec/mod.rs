@@ -27,7 +27,7 @@ mod pb {
 use bytes::{Bytes, BytesMut};
 
 use crate::command::{Request, RequestId};
-use crate::event::Event;
+use crate::event::{Event, PresenceChange};
 use crate::message::Delivery;
 use crate::reason::{CloseReason, Error, ErrorCode, Goodbye};
 
@@ -158,6 +158,20 @@ pub fn encode_delivery(format: Format, delivery: &Delivery, frame: &mut BytesMut
         Format::Json => json::encode_delivery(delivery, frame),
         Format::Binary => binary::encode_delivery(delivery, frame),
     }
+}
+
+/// The payload of the message that tells a change of presence: JSON, in whatever format the readers are.
+#[must_use]
+pub fn encode_presence(change: &PresenceChange) -> Bytes {
+    json::encode_presence(change)
+}
+
+/// Reads the payload of a message on a topic `$presence/…`. `None`: a change that this crate does not know; skip it.
+///
+/// # Errors
+/// [`Malformed`]: no broker wrote this. Skip it; ask for the members again if the list matters.
+pub fn decode_presence(payload: &Bytes) -> Result<Option<PresenceChange>, Malformed> {
+    json::decode_presence(payload)
 }
 
 /// A part of a frame to be kept: a slice where the part is at least a quarter of the frame, otherwise a copy.

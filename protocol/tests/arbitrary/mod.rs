@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bongsu_protocol::command::{
     Command, HistoryQuery, HistoryRange, Request, RequestId, Start, Subscription, Token,
 };
-use bongsu_protocol::event::{Event, Lost, LostRange, Member, Page, Published, Reply, Subscribed, Welcome};
+use bongsu_protocol::event::{
+    Event, Lost, LostRange, Member, Page, PresenceChange, Published, Reply, Subscribed, Welcome,
+};
 use bongsu_protocol::limits::INTEGER_MAX;
 use bongsu_protocol::message::{Delivery, Message, NewMessage, Time};
 use bongsu_protocol::position::{Epoch, Offset, Position};
@@ -157,8 +159,6 @@ fn reply() -> impl Strategy<Value = Reply> {
         .prop_map(|(filter, since, positions)| Subscribed { filter, since, positions });
     let page = (vec(delivery().prop_map(Arc::new), 0..3), position(), position(), any::<bool>())
         .prop_map(|(messages, first, head, more)| Page { messages, first, head, more });
-    let member = (".{0,10}", ".{0,10}", json_or_nothing(), time())
-        .prop_map(|(session, subject, info, since)| Member { session, subject, info, since });
     prop_oneof![
         ".{0,10}".prop_map(|subject| Reply::Authenticated { subject }),
         vec(result(subscribed), 0..3).prop_map(Reply::Subscribed),
@@ -167,9 +167,23 @@ fn reply() -> impl Strategy<Value = Reply> {
         page.prop_map(Reply::History),
         Just(Reply::Entered),
         Just(Reply::Left),
-        (vec(member, 0..3), integer()).prop_map(|(members, total)| Reply::Members { members, total }),
+        (vec(member(), 0..3), integer()).prop_map(|(members, total)| Reply::Members { members, total }),
         time().prop_map(|time| Reply::Pong { time }),
     ]
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    (".{0,10}", ".{0,10}", json_or_nothing(), time()).prop_map(|(session, subject, info, since)| Member {
+        session,
+        subject,
+        info,
+        since,
+    })
+}
+
+pub(crate) fn presence_change() -> impl Strategy<Value = PresenceChange> {
+    let leave = ".{0,10}".prop_map(|session| PresenceChange::Leave { session });
+    prop_oneof![member().prop_map(PresenceChange::Join), leave]
 }
 
 pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {

@@ -158,7 +158,7 @@ struct Members<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Member<'a> {
+pub(super) struct Member<'a> {
     session: String,
     subject: String,
     #[serde(borrow, deserialize_with = "present")]
@@ -265,13 +265,19 @@ impl Page<'_> {
 
 impl Members<'_> {
     fn into_tree(self, frame: &Bytes) -> pb::Members {
-        let members = self.members.0.into_iter().map(|member| pb::Member {
-            session: member.session,
-            subject: member.subject,
-            info: member.info.map_or_else(Bytes::new, |info| shared(frame, info.get().as_bytes())),
-            since: member.since,
-        });
+        let members = self.members.0.into_iter().map(|member| member.into_tree(frame));
         pb::Members { members: members.collect(), total: self.total }
+    }
+}
+
+impl Member<'_> {
+    pub(super) fn into_tree(self, frame: &Bytes) -> pb::Member {
+        pb::Member {
+            session: self.session,
+            subject: self.subject,
+            info: self.info.map_or_else(Bytes::new, |info| shared(frame, info.get().as_bytes())),
+            since: self.since,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod event;
 mod parts;
 mod payload;
+mod presence;
 mod request;
 mod write;
 
@@ -20,6 +21,7 @@ use crate::event::Event;
 use crate::message::Delivery;
 
 pub(super) use self::event::decode_events;
+pub(super) use self::presence::{decode_presence, encode_presence};
 
 pub(super) fn decode_requests(frame: &Bytes) -> Result<Vec<Result<Request, Refused>>, Malformed> {
     let envelopes = request::envelopes(text(frame)?)?;
