@@ -98,8 +98,8 @@ pub struct Refused {
 /// Reads a frame that a client sent, at the broker.
 ///
 /// Every limit of [`limits`](crate::limits) that a request can break is checked here, and every request that comes out
-/// holds them. Whether the ids grow is the session's to check. A payload that is a large part of its frame is a slice of
-/// it.
+/// holds them. Whether the ids grow is the session's to check. A payload that is at least a quarter of its frame is
+/// a slice of it; a smaller one is a copy, so that it does not keep the frame in memory.
 ///
 /// # Errors
 /// [`Malformed`]: close the connection with its reason. Single requests that are wrong are [`Refused`] in the list.
