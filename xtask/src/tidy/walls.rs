@@ -24,6 +24,7 @@ pub(super) fn check(rules: &Rules, files: &[File]) -> Result<Vec<Problem>> {
     }
     for member in check.members {
         check.manifest(member, files);
+        check.rows(member);
         let mut seen = Edges::new();
         for file in files {
             let Some(place) = Place::of(member, &file.path) else { continue };
@@ -82,6 +83,20 @@ impl Check<'_> {
         }
     }
 
+    /// Every module has a row and every row a module, if the crate has a table.
+    fn rows(&mut self, member: &Member) {
+        let Some(edges) = self.rules.modules.get(&member.folder) else { return };
+        let source = Path::new(&member.folder).join("src");
+        for module in member.modules.iter().filter(|module| !edges.contains_key(*module)) {
+            let what = format!("`{module}` has no row among the modules of `{}`", member.folder);
+            self.fail(&source, 0, what);
+        }
+        for module in edges.keys().filter(|module| !member.modules.contains(*module)) {
+            let what = format!("`{}` has a row for `{module}` and no such module", member.folder);
+            self.fail(Path::new("ARCHITECTURE.md"), 0, what);
+        }
+    }
+
     /// Other members of the workspace, and reserved names.
     fn crates_and_names(&mut self, place: &Place<'_>, file: &File, path: &NamedPath) {
         let folder = &place.member.folder;
@@ -109,9 +124,7 @@ impl Check<'_> {
     fn modules(&mut self, place: &Place<'_>, file: &File, path: &NamedPath, (from, to): (&str, &str)) {
         let folder = &place.member.folder;
         let Some(edges) = self.rules.modules.get(folder) else { return };
-        if !edges.contains_key(from) {
-            self.fail(&file.path, path.line, format!("`{from}` has no row among the modules of `{folder}`"));
-        } else if !allows(edges, from, to) {
+        if !allows(edges, from, to) {
             self.fail(&file.path, path.line, format!("`{from}` may not name `{to}`"));
         }
     }
@@ -223,6 +236,7 @@ mod tests {
 | `b` | `p` |
 ### Modules of `b`
 | `main` | `cli` |
+| `limits` | – |
 | `cli` | `hub` |
 | `hub`, `bus` | `limits` |
 ### Reserved names
@@ -231,18 +245,23 @@ mod tests {
 ";
 
     fn check_files(files: &[(&str, &str)]) -> Vec<String> {
+        check_files_with(RULES, files)
+    }
+
+    fn check_files_with(rules: &str, files: &[(&str, &str)]) -> Vec<String> {
         let manifests = [
             ("p/Cargo.toml", "name = \"p-crate\""),
             ("b/Cargo.toml", "name = \"b\"\n[dependencies]\np-crate.workspace = true"),
         ];
-        let modules = ["lib", "cli", "hub/mod", "bus", "limits"].map(|name| (format!("b/src/{name}.rs"), ""));
+        let modules =
+            ["lib", "main", "cli", "hub/mod", "bus", "limits"].map(|name| (format!("b/src/{name}.rs"), ""));
         let mut all: BTreeMap<&str, &str> =
             modules.iter().map(|(path, text)| (path.as_str(), *text)).collect();
         all.extend(manifests);
         all.extend(files.iter().copied());
         let files: Vec<File> =
             all.into_iter().map(|(path, text)| File { path: path.into(), text: text.to_owned() }).collect();
-        check(&Rules::parse(RULES).unwrap(), &files).unwrap().iter().map(ToString::to_string).collect()
+        check(&Rules::parse(rules).unwrap(), &files).unwrap().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -273,10 +292,11 @@ mod tests {
                 "b/src/bus.rs:1: `bus` may not name `cli`",
             ),
             ("b/src/main.rs", "use b::hub;", "b/src/main.rs:1: `main` may not name `hub`"),
-            ("b/src/new.rs", "use crate::hub;", "b/src/new.rs:1: `new` has no row among the modules of `b`"),
+            ("b/src/new.rs", "use crate::hub;", "b/src: `new` has no row among the modules of `b`"),
             ("p/src/lib.rs", "use b::hub;", "p/src/lib.rs:1: `p` may not name `b`"),
             ("p/src/lib.rs", "use tokio::net;", "p/src/lib.rs:1: `tokio::net` belongs to b"),
             ("b/src/bus.rs", "fn a() { Instant::now(); }", "b/src/bus.rs:1: `Instant::now` belongs to b/hub"),
+            ("b/src/new.rs", "", "b/src: `new` has no row among the modules of `b`"),
             ("c/Cargo.toml", "name = \"c\"", "c/Cargo.toml: `c` has no row among the crates"),
             (
                 "p/Cargo.toml",
@@ -290,6 +310,13 @@ mod tests {
                 check_files(&[(path, text)])
             );
         }
+    }
+
+    #[test]
+    fn a_row_without_a_module_fails() {
+        let rules = RULES.replace("| `hub`, `bus` |", "| `hub`, `bus`, `gone` |");
+        let found = check_files_with(&rules, &[]);
+        assert_eq!(found, ["ARCHITECTURE.md: `b` has a row for `gone` and no such module"]);
     }
 
     #[test]
