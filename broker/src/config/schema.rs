@@ -197,8 +197,8 @@ pub(super) fn unknown_key(section: &str, name: &str, value: &Value, fields: &[&s
         .iter()
         .map(|field| (edits(name, field), *field))
         .min()
-        // Two slips of the finger; more is another word.
-        .filter(|(distance, _)| *distance <= 2);
+        // At most two slips of the finger, in a name long enough for them; more is another word.
+        .filter(|(distance, _)| *distance <= 2 && distance * 2 <= name.chars().count());
     let allowed = match nearest {
         Some((_, field)) => format!("did you mean {}?", join(section, field)),
         None if section.is_empty() => format!("there are {}", list(fields)),

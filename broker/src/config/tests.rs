@@ -190,6 +190,11 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, log, \
          auth, http, websocket, limits, drain, topics",
     );
+    check(
+        "foo = 1",
+        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, log, auth, \
+         http, websocket, limits, drain, topics",
+    );
     check_all(
         "",
         &[("BONGSU_LOG__LEVLE", "info")],
