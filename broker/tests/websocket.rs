@@ -85,7 +85,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn put_frame(bytes: &mut Vec<u8>, opcode: OpCode, is_final: bool, rsv1: bool, payload: &[u8]) {
     let mask = [0x12, 0x34, bytes.len() as u8, 0xff];
     let header = FrameHeader { is_final, rsv1, opcode, mask: Some(mask), ..FrameHeader::default() };
-    header.format(payload.len() as u64, bytes).expect("a vector takes every byte");
+    header.format(payload.len() as u64, bytes).expect("a vector takes every write");
     bytes.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]));
 }
 

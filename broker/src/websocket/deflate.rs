@@ -171,18 +171,22 @@ pub fn compress(kind: Kind, body: &[u8], window: Window) -> Option<Bytes> {
     if body.len() < BODY_BYTES_MIN {
         return None;
     }
-    // One buffer of the body's size: what does not fit did not get smaller. The tail fits, though it is cut off later.
-    let mut builder = Builder::new(body.len() + TAIL.len());
-    let taken = COMPRESSORS.with_borrow_mut(|compressors| {
-        let compressor = compressors[window as usize].get_or_insert_with(|| {
-            Compress::new_with_window_bits(Compression::new(LEVEL), false, window.bits())
-        });
-        compressor.reset();
+    // Room for what does not get smaller too: a compressor that stopped for want of it must not be used again. That of
+    // zlib-rs 0.6.8, at effort 1, panics some messages after a reset with output left.
+    let mut builder = Builder::new(compressed_bytes_max(body.len()));
+    COMPRESSORS.with_borrow_mut(|compressors| {
+        let slot = &mut compressors[window as usize];
+        // Taken out, so that one that fails or panics is not used again.
+        let mut compressor = slot
+            .take()
+            .unwrap_or_else(|| Compress::new_with_window_bits(Compression::new(LEVEL), false, window.bits()));
         compressor.compress_vec(body, builder.body(), FlushCompress::Sync).ok()?;
-        Some(compressor.total_in())
+        let is_complete =
+            compressor.total_in() == body.len() as u64 && builder.body_written().ends_with(&TAIL);
+        compressor.reset();
+        is_complete.then(|| *slot = Some(compressor))
     })?;
-    let compressed_bytes = builder.body_written().strip_suffix(&TAIL)?.len();
-    if taken != body.len() as u64 || compressed_bytes >= body.len() {
+    if builder.body_written().len() - TAIL.len() >= body.len() {
         return None;
     }
     let tail_begin = builder.body().len() - TAIL.len();

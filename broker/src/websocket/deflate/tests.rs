@@ -95,6 +95,39 @@ fn a_message_is_compressed_alike_whatever_came_before() {
 }
 
 #[test]
+fn bodies_that_do_not_compress_leave_the_compressor_usable() {
+    for window in Window::ALL {
+        let mut state = 1_u32;
+        let mut noise = |bytes: usize| -> Vec<u8> {
+            let next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            std::iter::repeat_with(next).take(bytes).collect()
+        };
+        for bytes in [200, 70_000, 20_000, 131_072, 65_536] {
+            assert_eq!(compress(Kind::Binary, &noise(bytes), window), None);
+            // Half of it compresses.
+            let body = [noise(bytes / 2), vec![0; bytes / 2]].concat();
+            let frame = compress(Kind::Binary, &body, window).unwrap();
+            assert_eq!(inflate(body_of(&frame), body.len()).unwrap(), body);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_was_refused_leaves_the_inflater_usable() {
+    let body = sample(50_000);
+    let frame = compress(Kind::Text, &body, Window::Bits15).unwrap();
+    for _ in 0..3 {
+        assert_eq!(inflate(body_of(&frame), 40_000), Err(InflateError::TooLarge));
+        assert_eq!(inflate(&[0xff; 10], 1000), Err(InflateError::Corrupt));
+        let _ = inflate(&body_of(&frame)[..100], body.len());
+        assert_eq!(inflate(body_of(&frame), body.len()).unwrap(), body);
+    }
+}
+
+#[test]
 fn a_bomb_is_stopped_at_the_limit() {
     let bomb = compress(Kind::Binary, &vec![0; 8 << 20], Window::Bits15).unwrap();
     assert!(bomb.len() < 128 << 10, "{}", bomb.len());
