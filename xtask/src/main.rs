@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask --help`.
 
 mod audit;
+mod autobahn;
 mod check;
 mod codegen;
 mod docs;
@@ -39,6 +40,12 @@ enum Task {
     Tidy,
     /// Licences and sources of every dependency
     Audit,
+    /// Run the Autobahn suite against the WebSocket wire and compare with docs/autobahn.json
+    Autobahn {
+        /// Keep the outcome as the new one to compare with
+        #[arg(long)]
+        bless: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Task::Docs { check } => docs::run(check),
         Task::Tidy => tidy::run(),
         Task::Audit => audit::run(),
+        Task::Autobahn { bless } => autobahn::run(bless),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
