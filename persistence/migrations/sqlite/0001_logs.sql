@@ -31,8 +31,17 @@ CREATE TABLE messages (
     PRIMARY KEY (log, offset)
 ) STRICT, WITHOUT ROWID;
 
--- The message ids that refuse a second message, each until its window has passed.
+-- The message ids that refuse a second message until their window has passed, in the order in which they came.
 CREATE TABLE ids (
+    seq INTEGER PRIMARY KEY,
+    log INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    offset INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+
+-- Those for which memory has no room. If an id is in both tables, its newest row in `ids` counts.
+CREATE TABLE old_ids (
     log INTEGER NOT NULL,
     id TEXT NOT NULL,
     offset INTEGER NOT NULL,
@@ -40,9 +49,9 @@ CREATE TABLE ids (
     PRIMARY KEY (log, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX ids_by_until ON ids (until);
+CREATE INDEX old_ids_by_until ON old_ids (until);
 
--- Deleted logs whose messages and ids are still to be taken away.
+-- Deleted logs whose messages are still to be taken away.
 CREATE TABLE dead_logs (
     log INTEGER PRIMARY KEY
 ) STRICT;

@@ -6,11 +6,13 @@ use std::sync::{Arc, LazyLock};
 use bongsu_protocol::message::{Delivery, Time};
 use bongsu_protocol::position::Position;
 use bongsu_protocol::topic::Topic;
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Arguments, Executor, Row, SqlStr};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, Executor, Row};
 
-use super::rows::{Log, Sizes, bind_message, column, log_columns, message_columns, number, pieces, sizes};
+use super::ids::{Guard, Ids, NewId, bind_id};
+use super::rows::{
+    Log, Sizes, bind_message, column, execute, log_columns, message_columns, pieces, query, sizes,
+};
 use super::writer::{Floors, Writer};
 use crate::store::{Append, Appended};
 
@@ -36,21 +38,21 @@ static SELECT_LOGS: Sizes = LazyLock::new(|| {
     )
 });
 
-static INSERT_IDS: Sizes = LazyLock::new(|| {
-    sizes(
-        "INSERT INTO ids (log, id, offset, until) VALUES ",
-        4,
-        " ON CONFLICT (log, id) DO UPDATE SET offset = excluded.offset, until = excluded.until",
-    )
-});
-
-static SELECT_IDS: Sizes = LazyLock::new(|| {
-    sizes(
-        "SELECT wanted.column1, offset, until FROM (VALUES ",
-        3,
-        ") AS wanted CROSS JOIN ids ON ids.log = wanted.column2 AND ids.id = wanted.column3",
-    )
-});
+/// A lone message of a known log in one statement text: each statement by itself would wake the connection's thread and this one, which
+/// costs a lone publisher a good part of what the disk does.
+macro_rules! lone {
+    ($insert_id:literal) => {
+        concat!(
+            "BEGIN IMMEDIATE; INSERT INTO messages (log, ",
+            message_columns!(),
+            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?); ",
+            $insert_id,
+            "UPDATE logs SET head = ?, time = ?, bytes = ? WHERE id = ?; COMMIT"
+        )
+    };
+}
+const LONE_MESSAGE: &str = lone!("");
+const LONE_MESSAGE_WITH_ID: &str = lone!("INSERT INTO ids (log, id, offset, until) VALUES (?, ?, ?, ?); ");
 
 /// Stores a batch and answers one outcome per message, after the commit.
 pub(super) async fn append(writer: &mut Writer, batch: Vec<Append>) -> Result<Vec<Appended>, sqlx::Error> {
@@ -58,8 +60,10 @@ pub(super) async fn append(writer: &mut Writer, batch: Vec<Append>) -> Result<Ve
     let guards = guards(writer, &batch).await?;
     let plan = Plan::new(&writer.logs, writer.floors, &guards, batch);
     if !plan.messages.is_empty() {
-        plan.write(writer).await?;
+        let moved = plan.write(writer).await?;
         writer.floors.log = plan.floors.log;
+        writer.ids.add(&plan.ids);
+        writer.ids.forget(&moved);
         writer.logs.extend(plan.logs);
     }
     Ok(plan.outcomes)
@@ -87,38 +91,22 @@ pub(super) async fn load<'a>(
     Ok(())
 }
 
-/// A message id that was stored, and until when it refuses a second one.
-#[derive(Debug, Clone, Copy)]
-struct Guard {
-    position: Position,
-    until: Time,
-}
-
-/// Looks up the ids of the messages whose topic has a log: for each message of the batch, what is known of its id.
+/// Looks up the ids of the messages whose topic has a log: for each message of the batch that has one, its guard.
 async fn guards(writer: &mut Writer, batch: &[Append]) -> Result<HashMap<usize, Guard>, sqlx::Error> {
     let mut wanted = Vec::new();
+    let mut indexes = Vec::new();
     for (index, append) in batch.iter().enumerate() {
-        let log = writer.logs.get(&append.message.topic);
-        if let Some(log) = log
-            && !append.message.message.id.is_empty()
-        {
-            wanted.push((index, *log, append.message.message.id.as_str()));
+        let id = append.message.message.id.as_str();
+        if id.is_empty() {
+            continue;
+        }
+        if let Some(log) = writer.logs.get(&append.message.topic) {
+            wanted.push((log.id, id));
+            indexes.push(index);
         }
     }
-    let mut guards = HashMap::new();
-    for (sql, piece) in pieces(&wanted, &SELECT_IDS) {
-        let rows = query(&mut writer.connection, sql, piece, |arguments, (index, log, id)| {
-            arguments.add(column(*index as u64))?;
-            arguments.add(log.id)?;
-            arguments.add(*id)
-        });
-        for row in rows.await? {
-            let index = usize::try_from(number(&row, 0)?).unwrap_or(usize::MAX);
-            let log = writer.logs.get(&batch[index].message.topic).ok_or(sqlx::Error::RowNotFound)?;
-            guards.insert(index, Guard { position: log.at(number(&row, 1)?), until: Time(number(&row, 2)?) });
-        }
-    }
-    Ok(guards)
+    let found = writer.ids.find(&mut writer.connection, &wanted).await?;
+    Ok(indexes.into_iter().zip(found).filter_map(|(index, guard)| Some((index, guard?))).collect())
 }
 
 /// What a batch comes to: decided in memory, then written in as few statements as possible.
@@ -126,8 +114,7 @@ struct Plan {
     outcomes: Vec<Appended>,
     /// New messages, each with its log's number.
     messages: Vec<(i64, Arc<Delivery>)>,
-    /// New ids, each with its log's number and its message's offset.
-    ids: Vec<(i64, Arc<Delivery>, Time)>,
+    ids: Vec<NewId>,
     /// The logs that the batch adds to, as they will be.
     logs: HashMap<Topic, Log>,
     floors: Floors,
@@ -160,7 +147,8 @@ impl Plan {
             if let Some(guard) = guard
                 && append.time < guard.until
             {
-                plan.outcomes.push(Appended::Duplicate(guard.position));
+                let epoch = log.map_or(0, |log| log.epoch);
+                plan.outcomes.push(Appended::Duplicate(Position::new(epoch, guard.offset)));
                 continue;
             }
             let head = log.map_or_else(Position::default, |log| log.at(log.head));
@@ -170,7 +158,8 @@ impl Plan {
             }
             let (delivery, until) = plan.store(log, append);
             if let (Some(until), Some(position)) = (until, delivery.position) {
-                stored.insert((topic, delivery.message.id.clone()), Guard { position, until });
+                stored
+                    .insert((topic, delivery.message.id.clone()), Guard { offset: position.offset.0, until });
             }
             plan.outcomes.push(Appended::Stored(delivery));
         }
@@ -206,25 +195,26 @@ impl Plan {
         (delivery, until)
     }
 
-    /// Writes it all, in one transaction.
-    async fn write(&self, writer: &mut Writer) -> Result<(), sqlx::Error> {
+    /// Writes it all, in one transaction. Answers which ids memory may forget.
+    async fn write(&self, writer: &mut Writer) -> Result<Vec<(u128, u64)>, sqlx::Error> {
         let mut changed: Vec<(&Topic, &Log)> = self.logs.iter().collect();
         changed.sort_unstable_by_key(|(_, log)| log.id);
         // New logs have the largest numbers.
         let (old, new) = changed.split_at(changed.partition_point(|(_, log)| log.id <= writer.floors.log));
+        if let ([message], [], [(_, log)]) = (self.messages.as_slice(), new, old)
+            && !writer.ids.is_full()
+        {
+            self.write_lone(&mut writer.connection, message, log).await?;
+            return Ok(Vec::new());
+        }
         writer.begin().await?;
         let connection = &mut writer.connection;
+        let moved = if writer.ids.is_full() { writer.ids.move_oldest(connection).await? } else { Vec::new() };
         execute(connection, &INSERT_MESSAGES, &self.messages, |arguments, (log, delivery)| {
             bind_message(arguments, *log, delivery)
         })
         .await?;
-        execute(connection, &INSERT_IDS, &self.ids, |arguments, (log, delivery, until)| {
-            arguments.add(*log)?;
-            arguments.add(delivery.message.id.as_str())?;
-            arguments.add(column(delivery.position.map_or(0, |position| position.offset.0)))?;
-            arguments.add(column(until.0))
-        })
-        .await?;
+        Ids::write(connection, &self.ids).await?;
         execute(connection, &INSERT_LOGS, new, |arguments, (topic, log)| {
             arguments.add(topic.as_str())?;
             arguments.add(log.id)?;
@@ -242,40 +232,29 @@ impl Plan {
             arguments.add(column(log.bytes))
         })
         .await?;
-        writer.commit().await
+        writer.commit().await?;
+        Ok(moved)
     }
-}
 
-/// Runs a statement for all rows, as often as its largest size asks for.
-async fn execute<T>(
-    connection: &mut SqliteConnection,
-    sizes: &Sizes,
-    rows: &[T],
-    bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
-) -> Result<(), sqlx::Error> {
-    for (sql, piece) in pieces(rows, sizes) {
-        connection.execute(sqlx::query_with(sql, arguments(piece, &bind)?)).await?;
+    async fn write_lone(
+        &self,
+        connection: &mut SqliteConnection,
+        (log_id, delivery): &(i64, Arc<Delivery>),
+        log: &Log,
+    ) -> Result<(), sqlx::Error> {
+        let mut arguments = SqliteArguments::default();
+        let bind = |arguments: &mut SqliteArguments| {
+            bind_message(arguments, *log_id, delivery)?;
+            for id in &self.ids {
+                bind_id(arguments, id)?;
+            }
+            arguments.add(column(log.head))?;
+            arguments.add(column(log.time.0))?;
+            arguments.add(column(log.bytes))?;
+            arguments.add(log.id)
+        };
+        bind(&mut arguments).map_err(sqlx::Error::Encode)?;
+        let sql = if self.ids.is_empty() { LONE_MESSAGE } else { LONE_MESSAGE_WITH_ID };
+        connection.execute(sqlx::query_with(sql, arguments)).await.map(drop)
     }
-    Ok(())
-}
-
-/// Runs a statement that answers rows.
-async fn query<T>(
-    connection: &mut SqliteConnection,
-    sql: SqlStr,
-    piece: &[T],
-    bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
-) -> Result<Vec<SqliteRow>, sqlx::Error> {
-    connection.fetch_all(sqlx::query_with(sql, arguments(piece, &bind)?)).await
-}
-
-fn arguments<T>(
-    piece: &[T],
-    bind: &impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
-) -> Result<SqliteArguments, sqlx::Error> {
-    let mut arguments = SqliteArguments::default();
-    for row in piece {
-        bind(&mut arguments, row).map_err(sqlx::Error::Encode)?;
-    }
-    Ok(arguments)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::errors::classify;
 use super::{SqliteOptions, Synchronous};
@@ -60,9 +60,14 @@ pub(super) async fn open(options: &SqliteOptions) -> Result<(Lock, PathBuf, Sqli
     let path = options.path.canonicalize().map_err(unavailable)?;
     let lock = Lock::take(&path)?;
     let failed = |error: sqlx::Error| classify(&path, &error);
+    // Before anything is written: opening for writing turns a file into one with a write-ahead log.
+    check_owner(&path).await?;
     let mut connection = writer_options(&path, options.synchronous).connect().await.map_err(failed)?;
     check_settings(&mut connection, &path, options.synchronous).await?;
-    check_owner(&mut connection, &path).await?;
+    if pragma(&mut connection, "application_id").await.map_err(failed)? != APPLICATION_ID {
+        let mark = AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}"));
+        connection.execute(mark).await.map_err(failed)?;
+    }
     migrate(&mut connection, &path).await?;
     if let Some(bytes_max) = options.bytes_max {
         let page_bytes = pragma(&mut connection, "page_size").await.map_err(failed)?.max(1);
@@ -134,23 +139,18 @@ async fn check_settings(
     Ok(())
 }
 
-/// Refuses the database of another application, and marks an empty one as ours.
-async fn check_owner(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+/// Refuses the database of another application, by reading only. An empty one may become ours.
+async fn check_owner(path: &Path) -> Result<(), Error> {
     let failed = |error: sqlx::Error| classify(path, &error);
-    let found = pragma(connection, "application_id").await.map_err(failed)?;
-    if found == APPLICATION_ID {
-        return Ok(());
-    }
+    let mut connection = reader_options(path).connect().await.map_err(failed)?;
+    let found = pragma(&mut connection, "application_id").await.map_err(failed)?;
     let row = connection.fetch_one("SELECT count(*) FROM sqlite_schema").await.map_err(failed)?;
     let n_tables: i64 = row.try_get(0).map_err(failed)?;
-    if n_tables != 0 || found != 0 {
-        return Err(Error::Corrupt(format!("{} is the database of another application", path.display())));
+    connection.close().await.map_err(failed)?;
+    if found == APPLICATION_ID || (found == 0 && n_tables == 0) {
+        return Ok(());
     }
-    connection
-        .execute(AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
-        .await
-        .map_err(failed)?;
-    Ok(())
+    Err(Error::Corrupt(format!("{} is the database of another application", path.display())))
 }
 
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {

@@ -21,7 +21,7 @@ const SELECT_EXCESS: &str = "SELECT count(*), coalesce(sum(size) FILTER (WHERE o
 /// Does what is asked, in one transaction.
 pub(super) async fn remove(writer: &mut Writer, removal: Removal) -> Result<Removed, sqlx::Error> {
     let topic = match &removal {
-        Removal::ForgetIds { now } => return forget_ids(writer, *now).await,
+        Removal::ForgetIds { now } => return writer.ids.forget_passed(&mut writer.connection, *now).await,
         Removal::Retain { topic, .. }
         | Removal::Purge { topic, .. }
         | Removal::Erase { topic, .. }
@@ -177,31 +177,12 @@ async fn delete(writer: &mut Writer, topic: &Topic, log: Log) -> Result<Removed,
     Ok(Removed { count: log.head + 1 - log.first, more: false })
 }
 
-async fn forget_ids(writer: &mut Writer, now: Time) -> Result<Removed, sqlx::Error> {
-    let delete = sqlx::query(
-        "DELETE FROM ids WHERE (log, id) IN (
-            SELECT log, id FROM ids WHERE until <= ?1 AND log NOT IN (SELECT log FROM dead_logs) ORDER BY until LIMIT ?2
-        )",
-    )
-    .bind(column(now.0))
-    .bind(column(REMOVE_STEP_MAX));
-    let count = writer.connection.execute(delete).await?.rows_affected();
-    if count < REMOVE_STEP_MAX {
-        return Ok(Removed { count, more: false });
-    }
-    let query = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM ids WHERE until <= ?1 AND log NOT IN (SELECT log FROM dead_logs))",
-    )
-    .bind(column(now.0));
-    let more = writer.connection.fetch_one(query).await?.try_get(0)?;
-    Ok(Removed { count, more })
-}
-
-/// Messages or ids of deleted logs that one step takes away: fewer than other removals, since publishers did not ask for it. A step
-/// takes about a millisecond.
+/// Messages of deleted logs that one step takes away: fewer than other removals, since publishers did not ask for it. A step takes
+/// about a millisecond.
 const SWEEP_STEP_MAX: i64 = 512;
 
-/// Takes some of what deleted logs left behind away, and notes when nothing is left.
+/// Takes some of the messages of deleted logs away, and notes when none are left. Their ids refuse nothing any more, since a log's number
+/// is never given again; they go when their window has passed.
 pub(super) async fn sweep(writer: &mut Writer) -> Result<(), sqlx::Error> {
     let connection = &mut writer.connection;
     let row = connection.fetch_optional("SELECT log FROM dead_logs LIMIT 1").await?;
@@ -210,14 +191,10 @@ pub(super) async fn sweep(writer: &mut Writer) -> Result<(), sqlx::Error> {
         return Ok(());
     };
     let log: i64 = row.try_get(0)?;
-    for sql in [
-        "DELETE FROM messages WHERE log = ?1 AND offset IN (SELECT offset FROM messages WHERE log = ?1 LIMIT ?2)",
-        "DELETE FROM ids WHERE log = ?1 AND id IN (SELECT id FROM ids WHERE log = ?1 LIMIT ?2)",
-    ] {
-        let deleted = connection.execute(sqlx::query(sql).bind(log).bind(SWEEP_STEP_MAX)).await?;
-        if deleted.rows_affected() > 0 {
-            return Ok(());
-        }
+    let delete = "DELETE FROM messages WHERE log = ?1 AND offset IN (SELECT offset FROM messages WHERE log = ?1 LIMIT ?2)";
+    let deleted = connection.execute(sqlx::query(delete).bind(log).bind(SWEEP_STEP_MAX)).await?;
+    if deleted.rows_affected() == 0 {
+        connection.execute(sqlx::query("DELETE FROM dead_logs WHERE log = ?1").bind(log)).await?;
     }
-    connection.execute(sqlx::query("DELETE FROM dead_logs WHERE log = ?1").bind(log)).await.map(drop)
+    Ok(())
 }

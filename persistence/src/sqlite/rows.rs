@@ -7,8 +7,8 @@ use bongsu_protocol::position::Position;
 use bongsu_protocol::topic::Topic;
 use bytes::Bytes;
 use sqlx::error::BoxDynError;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Row, SqlSafeStr, SqlStr};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, Executor, Row, SqlSafeStr, SqlStr};
 
 /// A log as the table holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,4 +149,42 @@ pub(super) fn pieces<'a, T>(mut rows: &'a [T], sizes: &'a Sizes) -> impl Iterato
         rows = rest;
         Some((sizes[size_log2 as usize].clone(), piece))
     })
+}
+
+/// Runs a statement for all rows, as often as its largest size asks for.
+pub(super) async fn execute<T>(
+    connection: &mut SqliteConnection,
+    sizes: &Sizes,
+    rows: &[T],
+    bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+) -> Result<(), sqlx::Error> {
+    for (sql, piece) in pieces(rows, sizes) {
+        connection.execute(sqlx::query_with(sql, arguments(piece, &bind)?)).await?;
+    }
+    Ok(())
+}
+
+/// Runs a statement that answers rows.
+pub(super) async fn query<T>(
+    connection: &mut SqliteConnection,
+    sql: SqlStr,
+    piece: &[T],
+    bind: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    connection.fetch_all(sqlx::query_with(sql, arguments(piece, &bind)?)).await
+}
+
+/// Values of a row at most: those of a message.
+const COLUMNS_MAX: usize = 9;
+
+fn arguments<T>(
+    piece: &[T],
+    bind: &impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+) -> Result<SqliteArguments, sqlx::Error> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(piece.len() * COLUMNS_MAX, 0);
+    for row in piece {
+        bind(&mut arguments, row).map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::errors::classify;
+use super::ids::Ids;
 use super::open::Lock;
 use super::rows::{Log, column, number};
 use super::{append, remove};
@@ -74,6 +75,7 @@ pub(super) struct Writer {
     pub(super) logs: HashMap<Topic, Log>,
     /// As the table `counters` and the largest log number say; kept in step with them.
     pub(super) floors: Floors,
+    pub(super) ids: Ids,
     /// Whether `dead_logs` may have rows.
     pub(super) dead: bool,
 }
@@ -90,9 +92,12 @@ pub(super) async fn spawn(
     mut connection: SqliteConnection,
     path: Arc<PathBuf>,
     lock: Lock,
+    ids_in_memory_max: usize,
 ) -> Result<Jobs, Error> {
-    let floors = floors(&mut connection).await.map_err(|error| classify(&path, &error))?;
-    let writer = Writer { connection, path: path.clone(), logs: HashMap::new(), floors, dead: true };
+    let failed = |error: sqlx::Error| classify(&path, &error);
+    let floors = floors(&mut connection).await.map_err(failed)?;
+    let ids = Ids::load(&mut connection, ids_in_memory_max).await.map_err(failed)?;
+    let writer = Writer { connection, path: path.clone(), logs: HashMap::new(), floors, ids, dead: true };
     let (sender, receiver) = mpsc::channel(JOBS_MAX);
     tokio::spawn(writer.run(receiver, lock));
     Ok(Jobs { sender, path })
