@@ -360,10 +360,11 @@ class Connection {
     #handlers;
     #socket;
     #pending = new Map();
-    #deadlines = new Set();
+    #asked = new Set();
     #nextId = 1;
     #goodbye;
     #lastHeardMs;
+    #lastEventMs;
     #silenceMaxMs = Infinity;
     #watchdog;
     #ended = false;
@@ -371,6 +372,7 @@ class Connection {
         this.#environment = environment;
         this.#handlers = handlers;
         this.#lastHeardMs = environment.now();
+        this.#lastEventMs = this.#lastHeardMs;
         this.#socket = new WebSocket(url, [SUB_PROTOCOL]);
         this.#socket.addEventListener("open", () => {
             if (!this.#ended)
@@ -417,14 +419,24 @@ class Connection {
     askText(text, timeoutMs, onReply) {
         if (this.#ended)
             return;
-        const deadline = this.#environment.setTimer(timeoutMs, () => this.drop(`no reply within ${timeoutMs} ms`));
-        this.#deadlines.add(deadline);
+        const entry = { timer: undefined };
+        const watch = (leftMs) => {
+            entry.timer = this.#environment.setTimer(leftMs, () => {
+                const quietMs = this.#environment.now() - this.#lastEventMs;
+                if (quietMs < timeoutMs)
+                    watch(timeoutMs - quietMs);
+                else
+                    this.drop(`no reply within ${timeoutMs} ms`);
+            });
+        };
+        watch(timeoutMs);
+        this.#asked.add(entry);
         this.send([
             {
                 text,
                 onReply: (reply) => {
-                    this.#environment.clearTimer(deadline);
-                    this.#deadlines.delete(deadline);
+                    this.#environment.clearTimer(entry.timer);
+                    this.#asked.delete(entry);
                     onReply(reply);
                 },
             },
@@ -472,6 +484,8 @@ class Connection {
         }
     }
     #handleEvent(event, size) {
+        if (event.kind !== "heartbeat")
+            this.#lastEventMs = this.#lastHeardMs;
         switch (event.kind) {
             case "reply": {
                 const onReply = this.#pending.get(event.reply.id);
@@ -516,8 +530,8 @@ class Connection {
             return;
         this.#ended = true;
         this.#environment.clearTimer(this.#watchdog);
-        for (const deadline of this.#deadlines)
-            this.#environment.clearTimer(deadline);
+        for (const { timer } of this.#asked)
+            this.#environment.clearTimer(timer);
         this.#pending.clear();
         this.#handlers.onEnd(ending);
     }
@@ -907,10 +921,10 @@ class PresenceWatch {
 }
 function decodeChange(message) {
     const data = object(message.data, "presence");
-    if (data["joined"] !== undefined)
-        return { kind: "joined", member: decodeMember(data["joined"]) };
-    if (data["left"] !== undefined)
-        return { kind: "left", member: decodeMember(data["left"]) };
+    if (data["join"] !== undefined)
+        return { kind: "joined", member: decodeMember(data["join"]) };
+    if (data["leave"] !== undefined)
+        return { kind: "left", session: decodeMember(data["leave"]).session };
     return undefined;
 }
 
@@ -1024,10 +1038,13 @@ class Subscription {
     #bufferCharacters;
     #buffer = [];
     #first = 0;
+    #counted = 0;
     #characters = 0;
     #live = new Set();
     #liveLost = new Map();
+    #liveNotices = new Set();
     #repairs = new Map();
+    #resetsForOthers = new Set();
     #waiting;
     #isIterated = false;
     #isEnded = false;
@@ -1053,7 +1070,7 @@ class Subscription {
         return this.cursor.place(topic);
     }
     get buffered() {
-        return this.#buffer.length - this.#first;
+        return this.#counted;
     }
     [Symbol.asyncIterator]() {
         return this.#messages();
@@ -1102,7 +1119,7 @@ class Subscription {
             return "taken";
         }
         if (this.flow !== "flowing")
-            return "taken";
+            return this.#leave(topic, position);
         switch (this.cursor.verdict(topic, position)) {
             case "seen":
                 return "taken";
@@ -1114,10 +1131,10 @@ class Subscription {
             case "next":
                 break;
         }
-        if (this.cursor.size >= TOPICS_MAX && this.cursor.place(topic) === undefined)
+        if (this.#isTooMany(topic))
             return "too_many";
         if (!this.#hasRoom(size))
-            return "full";
+            return this.#leave(topic, position, "full");
         this.#advance(topic, position);
         this.#push(message, size);
         return "taken";
@@ -1130,14 +1147,16 @@ class Subscription {
             return "taken";
         }
         if (this.flow !== "flowing")
-            return "taken";
+            return this.#leave(topic, { epoch, offset: from });
         const verdict = this.cursor.verdictOfLost(topic, epoch, from, until);
         if (verdict === "seen")
             return "taken";
         if (verdict === "hole" && !this.#isRepaired(topic))
             return "hole";
+        if (this.#isTooMany(topic))
+            return "too_many";
         if (!this.#hasRoom(NOTICE_CHARACTERS))
-            return "full";
+            return this.#leave(topic, { epoch, offset: from }, "full");
         const place = this.cursor.place(topic);
         const first = place !== undefined && place.epoch === epoch ? place.offset + 1 : from;
         this.#advance(topic, { epoch, offset: until });
@@ -1147,7 +1166,11 @@ class Subscription {
     takeReset(topic, epoch) {
         if (this.flow !== "flowing")
             return "taken";
+        if (this.#isTooMany(topic))
+            return "too_many";
         const place = this.cursor.place(topic);
+        if (this.#resetsForOthers.delete(topic) && place?.epoch === epoch)
+            return "taken";
         const isNews = place === undefined || place.epoch !== epoch || place.offset !== 0;
         if (isNews && !this.#hasRoom(NOTICE_CHARACTERS))
             return "full";
@@ -1171,9 +1194,22 @@ class Subscription {
         if (other.since !== undefined)
             this.#settleReady.resolve();
     }
+    unasked() {
+        this.#resetsForOthers.clear();
+    }
+    asked(places) {
+        for (const [topic, { epoch }] of this.cursor.places()) {
+            if ((places.get(topic)?.epoch ?? epoch) < epoch)
+                this.#resetsForOthers.add(topic);
+        }
+    }
     interrupted() {
         for (const topic of this.#live)
             this.#liveLost.set(topic, undefined);
+        this.#tellLive();
+    }
+    goOn() {
+        this.flow = "flowing";
         this.#tellLive();
     }
     pause() {
@@ -1197,15 +1233,25 @@ class Subscription {
         this.#wake();
         this.#feeder.onClose(this);
     }
+    #leave(topic, { epoch, offset }, taken = "taken") {
+        if (this.#isTooMany(topic))
+            return "too_many";
+        this.cursor.start(topic, { epoch, offset: offset - 1 });
+        return taken;
+    }
+    #isTooMany(topic) {
+        return this.cursor.size >= TOPICS_MAX && this.cursor.place(topic) === undefined;
+    }
     #takeLive(message, size) {
         const { topic } = message;
         if (this.#live.size < TOPICS_MAX)
             this.#live.add(topic);
-        this.#tellLive();
-        if (this.flow === "flowing" && this.#hasRoom(size))
-            this.#push(message, size);
-        else
-            this.#countLive(topic, 1);
+        if (this.flow === "flowing" && this.#hasRoom(size)) {
+            this.#tellLive();
+            if (!this.#liveLost.has(topic))
+                return this.#push(message, size);
+        }
+        this.#countLive(topic, 1);
     }
     #countLive(topic, count) {
         const before = this.#liveLost.has(topic) ? this.#liveLost.get(topic) : 0;
@@ -1213,9 +1259,10 @@ class Subscription {
     }
     #tellLive() {
         for (const [topic, count] of this.#liveLost) {
-            if (!this.#hasRoom(NOTICE_CHARACTERS))
-                return;
+            if (this.#liveNotices.has(topic))
+                continue;
             this.#liveLost.delete(topic);
+            this.#liveNotices.add(topic);
             this.#tell({ kind: "lost", topic, count, range: undefined });
         }
     }
@@ -1249,39 +1296,50 @@ class Subscription {
             this.#emitter.emit("reset", notice);
     }
     #hasRoom(size) {
-        if (this.buffered === 0)
+        if (this.#counted === 0)
             return true;
-        return this.buffered < this.#bufferMessages && this.#characters + size <= this.#bufferCharacters;
+        return this.#counted < this.#bufferMessages && this.#characters + size <= this.#bufferCharacters;
     }
     #push(item, size) {
         if (this.#isEnded)
             return;
         this.#buffer.push({ item, size });
-        this.#characters += size;
+        if (!isLiveNotice(item)) {
+            this.#counted += 1;
+            this.#characters += size;
+        }
         this.#wake();
     }
     #shift() {
         const entry = this.#buffer[this.#first];
         if (entry === undefined)
             return undefined;
+        const { item, size } = entry;
         this.#first += 1;
-        this.#characters -= entry.size;
         if (this.#first === this.#buffer.length || this.#first >= 1_024) {
             this.#buffer.splice(0, this.#first);
             this.#first = 0;
         }
-        if (this.#liveLost.size > 0)
+        if (isLiveNotice(item)) {
+            this.#liveNotices.delete(item.topic);
+        }
+        else {
+            this.#counted -= 1;
+            this.#characters -= size;
+        }
+        if (this.#liveLost.size > 0 && this.#hasRoom(0))
             this.#tellLive();
         if (this.flow === "paused" && this.isHalfEmpty())
             this.#feeder.onDrained(this);
-        return entry.item;
+        return item;
     }
     isHalfEmpty() {
-        return this.buffered <= this.#bufferMessages / 2 && this.#characters <= this.#bufferCharacters / 2;
+        return this.#counted <= this.#bufferMessages / 2 && this.#characters <= this.#bufferCharacters / 2;
     }
     #drop() {
         this.#buffer.length = 0;
         this.#first = 0;
+        this.#counted = 0;
         this.#characters = 0;
     }
     #wake() {
@@ -1289,6 +1347,9 @@ class Subscription {
         this.#waiting = undefined;
         waiting?.();
     }
+}
+function isLiveNotice(item) {
+    return item.kind === "lost" && item.range === undefined;
 }
 
 class Reader {
@@ -1299,6 +1360,8 @@ class Reader {
     #connection;
     #frameBytesMax = Infinity;
     #toMove = new Set();
+    #askSoon = new Set();
+    #askLater = new Set();
     #refused = new WeakSet();
     constructor(environment, options) {
         this.#environment = environment;
@@ -1309,7 +1372,7 @@ class Reader {
         const feeds = isPattern(filter) ? this.#patterns : this.#single;
         let feed = feeds.get(filter);
         if (feed === undefined) {
-            feed = { filter, subscriptions: new Set(), isAsked: false, retry: undefined };
+            feed = { filter, subscriptions: new Set(), state: "idle", retry: undefined };
             feeds.set(filter, feed);
         }
         const sibling = [...feed.subscriptions].find(({ flow }) => flow === "flowing");
@@ -1318,8 +1381,10 @@ class Reader {
             subscription.join(sibling);
         else if (feed.subscriptions.size > 1)
             this.#moveSoon(feed);
-        if (!feed.isAsked && this.#connection !== undefined && !this.#toMove.has(feed)) {
-            feed.isAsked = true;
+        for (const other of this.#overlapping(feed))
+            if (other.state === "idle")
+                this.#moveSoon(other);
+        if (feed.state === "idle" && this.#connection !== undefined && !this.#toMove.has(feed) && !this.#askLater.has(feed)) {
             this.#askSoon.add(feed);
             if (this.#askSoon.size === 1)
                 queueMicrotask(() => this.#askNew());
@@ -1331,8 +1396,9 @@ class Reader {
         this.#frameBytesMax = frameBytesMax > 0 ? frameBytesMax : Infinity;
         const feeds = this.#feeds();
         for (const subscription of subscriptionsOf(feeds)) {
+            subscription.unasked();
             if (subscription.flow === "switching")
-                subscription.flow = "flowing";
+                subscription.goOn();
         }
         this.#ask(feeds);
     }
@@ -1340,13 +1406,12 @@ class Reader {
         this.#connection = undefined;
         this.#toMove.clear();
         this.#askSoon.clear();
+        this.#askLater.clear();
         for (const feed of this.#feeds()) {
-            feed.isAsked = false;
+            feed.state = "idle";
             this.#environment.clearTimer(feed.retry);
-            for (const subscription of feed.subscriptions) {
-                if (subscription.since !== undefined)
-                    subscription.interrupted();
-            }
+            for (const subscription of feed.subscriptions)
+                subscription.interrupted();
         }
     }
     endAll(error) {
@@ -1414,20 +1479,21 @@ class Reader {
         }
     }
     #stopIfIdle(feed) {
-        if ([...feed.subscriptions].some(({ flow }) => flow !== "paused"))
+        const { filter, subscriptions } = feed;
+        if (this.#takersOf(feed).length > 0)
             return;
-        if (feed.subscriptions.size === 0) {
+        if (subscriptions.size === 0) {
             this.#environment.clearTimer(feed.retry);
             this.#toMove.delete(feed);
             this.#askSoon.delete(feed);
-            (isPattern(feed.filter) ? this.#patterns : this.#single).delete(feed.filter);
+            this.#askLater.delete(feed);
+            (isPattern(filter) ? this.#patterns : this.#single).delete(filter);
         }
-        if (!feed.isAsked)
+        if (feed.state === "idle" || (feed.state === "asking" && subscriptions.size > 0))
             return;
-        feed.isAsked = false;
-        this.#connection?.ask({ unsubscribe: { filters: [feed.filter] } }, this.#options.requestTimeoutMs, () => { });
+        feed.state = "idle";
+        this.#connection?.ask({ unsubscribe: { filters: [filter] } }, this.#options.requestTimeoutMs, () => { });
     }
-    #askSoon = new Set();
     #askNew() {
         const feeds = [...this.#askSoon];
         this.#askSoon.clear();
@@ -1446,12 +1512,19 @@ class Reader {
         if (connection === undefined || this.#toMove.size === 0)
             return;
         const feeds = this.#withOverlapping(this.#toMove);
+        if (feeds.some(({ state }) => state === "asking"))
+            return;
         this.#toMove.clear();
+        for (const feed of feeds) {
+            this.#askSoon.delete(feed);
+            this.#askLater.delete(feed);
+        }
+        for (const subscription of subscriptionsOf(feeds))
+            subscription.unasked();
         const moving = subscriptionsOf(feeds).filter(({ flow }) => flow !== "paused");
         for (const subscription of moving) {
             subscription.flow = "switching";
-            if (subscription.since !== undefined)
-                subscription.interrupted();
+            subscription.interrupted();
         }
         const filters = feeds.map(({ filter }) => filter);
         const { requestTimeoutMs } = this.#options;
@@ -1461,7 +1534,7 @@ class Reader {
                     return;
                 for (const subscription of moving) {
                     if (subscription.flow === "switching")
-                        subscription.flow = "flowing";
+                        subscription.goOn();
                 }
             });
         });
@@ -1471,21 +1544,43 @@ class Reader {
         const found = new Set(feeds);
         const others = new Set(this.#feeds().filter((feed) => !found.has(feed)));
         for (const feed of found) {
-            const candidates = isPattern(feed.filter) ? others : this.#patterns.values();
-            for (const other of candidates) {
-                if (!others.has(other) || !overlaps(feed.filter, other.filter))
-                    continue;
-                others.delete(other);
-                found.add(other);
+            for (const other of this.#overlapping(feed)) {
+                if (others.delete(other))
+                    found.add(other);
             }
         }
         return [...found];
+    }
+    #overlapping(feed) {
+        const candidates = isPattern(feed.filter) ? this.#feeds() : [...this.#patterns.values()];
+        return candidates.filter((other) => other !== feed && overlaps(feed.filter, other.filter));
+    }
+    #takersOf(feed) {
+        const subscriptions = [...feed.subscriptions];
+        const [only] = subscriptions;
+        if (subscriptions.length > 1 || only?.flow !== "paused")
+            return subscriptions;
+        return this.#overlapping(feed).length > 0 ? subscriptions : [];
     }
     #ask(feeds) {
         const connection = this.#connection;
         if (connection === undefined)
             return;
-        const floor = lowestPlaces(subscriptionsOf(feeds).filter(({ flow }) => flow !== "paused"));
+        const older = feeds.filter(({ subscriptions }) => [...subscriptions].some(({ since }) => since !== undefined));
+        if (older.length > 0 && older.length < feeds.length) {
+            const floor = lowestPlaces(older.flatMap((feed) => this.#takersOf(feed)));
+            for (const feed of feeds) {
+                if (older.includes(feed))
+                    continue;
+                this.#askLater.add(feed);
+                for (const subscription of feed.subscriptions)
+                    subscription.asked(floor);
+            }
+            this.#ask(older);
+            this.#askRest();
+            return;
+        }
+        const floor = lowestPlaces(feeds.flatMap((feed) => this.#takersOf(feed)));
         let batch = [];
         let characters = 0;
         const flush = () => {
@@ -1496,13 +1591,15 @@ class Reader {
             characters = 0;
         };
         for (const feed of feeds) {
-            const takers = [...feed.subscriptions].filter(({ flow }) => flow !== "paused");
-            feed.isAsked = takers.length > 0;
+            const takers = this.#takersOf(feed);
+            feed.state = takers.length > 0 ? "asking" : "idle";
             if (takers.length === 0)
                 continue;
+            for (const subscription of takers)
+                subscription.asked(floor);
             const text = JSON.stringify(encodeSubscription(resumption(feed.filter, takers, floor)));
             if (exceeds(text, this.#frameBytesMax)) {
-                feed.isAsked = false;
+                feed.state = "idle";
                 const { size } = floor;
                 this.#endFeed(feed, new BongsuError("too_many", `${size} topics do not fit into a frame; use narrower filters`));
                 continue;
@@ -1514,27 +1611,39 @@ class Reader {
         }
         flush();
     }
+    #askRest() {
+        if (this.#askLater.size === 0 || this.#feeds().some(({ state }) => state === "asking"))
+            return;
+        const feeds = [...this.#askLater];
+        this.#askLater.clear();
+        this.#ask(feeds);
+    }
     #send(connection, asked) {
         const subscriptions = asked.map(({ text }) => text).join(",");
         connection.askText(`{"subscribe":{"subscriptions":[${subscriptions}]}}`, this.#options.requestTimeoutMs, (reply) => {
             const results = resultsOf(reply, asked.length);
             asked.forEach(({ feed, takers }, i) => {
                 const result = results[i];
+                if (feed.subscriptions.size === 0)
+                    return;
                 if (result instanceof BongsuError)
                     return this.#failed(feed, result);
+                feed.state = "reading";
                 this.#refused.delete(feed);
-                const joined = [...feed.subscriptions].filter(({ flow, since }) => flow !== "paused" && since === undefined);
+                const joined = [...feed.subscriptions].filter(({ since }) => since === undefined);
                 for (const subscription of new Set([...takers, ...joined]))
                     subscription.made(result);
+                this.#stopIfIdle(feed);
             });
+            this.#askRest();
+            if (this.#toMove.size > 0)
+                this.#move();
         });
     }
     #failed(feed, error) {
-        feed.isAsked = false;
-        for (const subscription of feed.subscriptions) {
-            if (subscription.since !== undefined)
-                subscription.interrupted();
-        }
+        feed.state = "idle";
+        for (const subscription of feed.subscriptions)
+            subscription.interrupted();
         if (error.code === "unauthenticated" && !this.#refused.has(feed)) {
             this.#refused.add(feed);
             const connection = this.#connection;
@@ -1554,7 +1663,7 @@ class Reader {
         }
     }
     #askAgain(feed) {
-        if (feed.subscriptions.size > 0 && !feed.isAsked)
+        if (feed.subscriptions.size > 0 && feed.state === "idle")
             this.#moveSoon(feed);
     }
     #endFeed(feed, error) {
@@ -1591,10 +1700,8 @@ function resumption(filter, takers, floor) {
     return { filter, from: startOf(takers), seen };
 }
 function startOf(takers) {
-    const times = takers.map(({ since }) => since);
-    if (times.every((time) => time !== undefined))
-        return { time: Math.min(...times) };
-    return takers.find(({ since }) => since === undefined)?.from;
+    const times = takers.flatMap(({ since }) => (since === undefined ? [] : [since]));
+    return times.length > 0 ? { time: Math.min(...times) } : takers[0]?.from;
 }
 function resultsOf(reply, count) {
     if (reply.error !== undefined)

@@ -58,10 +58,12 @@ export class Connection {
   readonly #socket: WebSocketLike;
   readonly #pending = new Map<number, (reply: Reply) => void>();
   /** Of the client's own requests that wait for their reply. */
-  readonly #deadlines = new Set<Timer>();
+  readonly #asked = new Set<{ timer: Timer }>();
   #nextId = 1;
   #goodbye: Goodbye | undefined;
   #lastHeardMs: number;
+  /** When something other than a heartbeat came. */
+  #lastEventMs: number;
   #silenceMaxMs = Infinity;
   #watchdog: Timer;
   #ended = false;
@@ -77,6 +79,7 @@ export class Connection {
     this.#environment = environment;
     this.#handlers = handlers;
     this.#lastHeardMs = environment.now();
+    this.#lastEventMs = this.#lastHeardMs;
     this.#socket = new WebSocket(url, [SUB_PROTOCOL]) as WebSocketLike;
     this.#socket.addEventListener("open", () => {
       if (!this.#ended) onSocketOpen();
@@ -119,7 +122,10 @@ export class Connection {
     return ids;
   }
 
-  /** Sends one request of the client itself; no answer in time means that the connection is dead. */
+  /**
+   * Sends one request of the client itself. If neither its answer nor any other event comes in time, the connection is dead.
+   * Other events count, since on a slow line the answer may have a long queue of messages before it.
+   */
   ask(command: Command, timeoutMs: number, onReply: (reply: Reply) => void): void {
     this.askText(JSON.stringify(command), timeoutMs, onReply);
   }
@@ -127,14 +133,22 @@ export class Connection {
   /** The same with a command that is JSON already. */
   askText(text: string, timeoutMs: number, onReply: (reply: Reply) => void): void {
     if (this.#ended) return;
-    const deadline = this.#environment.setTimer(timeoutMs, () => this.drop(`no reply within ${timeoutMs} ms`));
-    this.#deadlines.add(deadline);
+    const entry: { timer: Timer } = { timer: undefined };
+    const watch = (leftMs: number): void => {
+      entry.timer = this.#environment.setTimer(leftMs, () => {
+        const quietMs = this.#environment.now() - this.#lastEventMs;
+        if (quietMs < timeoutMs) watch(timeoutMs - quietMs);
+        else this.drop(`no reply within ${timeoutMs} ms`);
+      });
+    };
+    watch(timeoutMs);
+    this.#asked.add(entry);
     this.send([
       {
         text,
         onReply: (reply) => {
-          this.#environment.clearTimer(deadline);
-          this.#deadlines.delete(deadline);
+          this.#environment.clearTimer(entry.timer);
+          this.#asked.delete(entry);
           onReply(reply);
         },
       },
@@ -186,6 +200,7 @@ export class Connection {
   }
 
   #handleEvent(event: ServerEvent, size: number): void {
+    if (event.kind !== "heartbeat") this.#lastEventMs = this.#lastHeardMs;
     switch (event.kind) {
       case "reply": {
         const onReply = this.#pending.get(event.reply.id);
@@ -228,7 +243,7 @@ export class Connection {
     if (this.#ended) return;
     this.#ended = true;
     this.#environment.clearTimer(this.#watchdog);
-    for (const deadline of this.#deadlines) this.#environment.clearTimer(deadline);
+    for (const { timer } of this.#asked) this.#environment.clearTimer(timer);
     this.#pending.clear();
     this.#handlers.onEnd(ending);
   }

@@ -4,12 +4,10 @@ import type { Subscription } from "./subscription.js";
 import type { Member, Members, Message } from "./types.js";
 import { decodeMember, object } from "./wire.js";
 
-/** Somebody came or went. */
-export interface PresenceChange<Info = unknown> {
-  /** `joined` also where a member shows something new of itself. */
-  readonly kind: "joined" | "left";
-  readonly member: Member<Info>;
-}
+/** Somebody came, shows something new of itself, or went. */
+export type PresenceChange<Info = unknown> =
+  | { readonly kind: "joined"; readonly member: Member<Info> }
+  | { readonly kind: "left"; readonly session: string };
 
 /** @internal What a client does for its presences. */
 export interface PresenceClient {
@@ -82,7 +80,7 @@ export class PresenceWatch<Info = unknown> implements AsyncIterable<PresenceChan
 /** A change that this client does not know is skipped. */
 function decodeChange(message: Message): PresenceChange | undefined {
   const data = object(message.data, "presence");
-  if (data["joined"] !== undefined) return { kind: "joined", member: decodeMember(data["joined"]) };
-  if (data["left"] !== undefined) return { kind: "left", member: decodeMember(data["left"]) };
+  if (data["join"] !== undefined) return { kind: "joined", member: decodeMember(data["join"]) };
+  if (data["leave"] !== undefined) return { kind: "left", session: decodeMember(data["leave"]).session };
   return undefined;
 }

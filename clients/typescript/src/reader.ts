@@ -4,6 +4,9 @@
 // topic decides where reading starts. So subscriptions that could meet on a topic are moved together: to read on from an
 // earlier place (after a hole or a pause) all of them are ended and made again, from the earliest place that one of them
 // needs, and each drops what it has seen. Between the two, nothing is taken.
+//
+// A paused subscription that could meet no other is ended at the broker meanwhile. One that could stays: what passes by shows
+// it the places of topics that it has not seen, without which nobody could tell from where all of them must go on.
 
 import type { Connection } from "./connection.js";
 import { comparePositions, TOPICS_MAX } from "./cursor.js";
@@ -28,8 +31,11 @@ import {
 interface Feed {
   readonly filter: string;
   readonly subscriptions: Set<Subscription>;
-  /** The broker was asked to read it, on this connection. */
-  isAsked: boolean;
+  /**
+   * What the broker does about it on this connection: nothing, or it was asked and has not answered, or it reads. While it
+   * has not answered, nothing else is asked: its answer says since when it reads, which is what makes stopping safe.
+   */
+  state: "idle" | "asking" | "reading";
   /** Waits to ask again, after an error that may pass. */
   retry: Timer;
 }
@@ -51,6 +57,10 @@ export class Reader implements Feeder {
   #frameBytesMax = Infinity;
   /** Feeds to be moved when the present frame is done. */
   readonly #toMove = new Set<Feed>();
+  /** Feeds to be asked for when the present turn of the event loop is done. */
+  readonly #askSoon = new Set<Feed>();
+  /** New feeds that wait until older ones are read again, which must not start where a new one wants. */
+  readonly #askLater = new Set<Feed>();
   /** Feeds whose token was refused, until the next one. */
   readonly #refused = new WeakSet<Feed>();
 
@@ -64,16 +74,17 @@ export class Reader implements Feeder {
     const feeds = isPattern(filter) ? this.#patterns : this.#single;
     let feed = feeds.get(filter);
     if (feed === undefined) {
-      feed = { filter, subscriptions: new Set(), isAsked: false, retry: undefined };
+      feed = { filter, subscriptions: new Set(), state: "idle", retry: undefined };
       feeds.set(filter, feed);
     }
     const sibling = [...feed.subscriptions].find(({ flow }) => flow === "flowing");
     feed.subscriptions.add(subscription);
     if (sibling !== undefined) subscription.join(sibling);
     else if (feed.subscriptions.size > 1) this.#moveSoon(feed);
-    if (!feed.isAsked && this.#connection !== undefined && !this.#toMove.has(feed)) {
-      feed.isAsked = true;
-      // With the next turn of the event loop: subscriptions that are made together are asked for together.
+    // Those that were ended because they were alone are not alone any more.
+    for (const other of this.#overlapping(feed)) if (other.state === "idle") this.#moveSoon(other);
+    if (feed.state === "idle" && this.#connection !== undefined && !this.#toMove.has(feed) && !this.#askLater.has(feed)) {
+      // Soon: subscriptions that are made together are asked for together.
       this.#askSoon.add(feed);
       if (this.#askSoon.size === 1) queueMicrotask(() => this.#askNew());
     }
@@ -86,7 +97,8 @@ export class Reader implements Feeder {
     this.#frameBytesMax = frameBytesMax > 0 ? frameBytesMax : Infinity;
     const feeds = this.#feeds();
     for (const subscription of subscriptionsOf(feeds)) {
-      if (subscription.flow === "switching") subscription.flow = "flowing";
+      subscription.unasked();
+      if (subscription.flow === "switching") subscription.goOn();
     }
     this.#ask(feeds);
   }
@@ -96,12 +108,11 @@ export class Reader implements Feeder {
     this.#connection = undefined;
     this.#toMove.clear();
     this.#askSoon.clear();
+    this.#askLater.clear();
     for (const feed of this.#feeds()) {
-      feed.isAsked = false;
+      feed.state = "idle";
       this.#environment.clearTimer(feed.retry);
-      for (const subscription of feed.subscriptions) {
-        if (subscription.since !== undefined) subscription.interrupted();
-      }
+      for (const subscription of feed.subscriptions) subscription.interrupted();
     }
   }
 
@@ -175,19 +186,19 @@ export class Reader implements Feeder {
 
   /** Ends the broker's reading where nobody takes what it reads. */
   #stopIfIdle(feed: Feed): void {
-    if ([...feed.subscriptions].some(({ flow }) => flow !== "paused")) return;
-    if (feed.subscriptions.size === 0) {
+    const { filter, subscriptions } = feed;
+    if (this.#takersOf(feed).length > 0) return;
+    if (subscriptions.size === 0) {
       this.#environment.clearTimer(feed.retry);
       this.#toMove.delete(feed);
       this.#askSoon.delete(feed);
-      (isPattern(feed.filter) ? this.#patterns : this.#single).delete(feed.filter);
+      this.#askLater.delete(feed);
+      (isPattern(filter) ? this.#patterns : this.#single).delete(filter);
     }
-    if (!feed.isAsked) return;
-    feed.isAsked = false;
-    this.#connection?.ask({ unsubscribe: { filters: [feed.filter] } }, this.#options.requestTimeoutMs, () => {});
+    if (feed.state === "idle" || (feed.state === "asking" && subscriptions.size > 0)) return;
+    feed.state = "idle";
+    this.#connection?.ask({ unsubscribe: { filters: [filter] } }, this.#options.requestTimeoutMs, () => {});
   }
-
-  readonly #askSoon = new Set<Feed>();
 
   #askNew(): void {
     const feeds = [...this.#askSoon];
@@ -206,11 +217,18 @@ export class Reader implements Feeder {
     const connection = this.#connection;
     if (connection === undefined || this.#toMove.size === 0) return;
     const feeds = this.#withOverlapping(this.#toMove);
+    // The answer to what was asked comes back here.
+    if (feeds.some(({ state }) => state === "asking")) return;
     this.#toMove.clear();
+    for (const feed of feeds) {
+      this.#askSoon.delete(feed);
+      this.#askLater.delete(feed);
+    }
+    for (const subscription of subscriptionsOf(feeds)) subscription.unasked();
     const moving = subscriptionsOf(feeds).filter(({ flow }) => flow !== "paused");
     for (const subscription of moving) {
       subscription.flow = "switching";
-      if (subscription.since !== undefined) subscription.interrupted();
+      subscription.interrupted();
     }
     const filters = feeds.map(({ filter }) => filter);
     const { requestTimeoutMs } = this.#options;
@@ -219,7 +237,7 @@ export class Reader implements Feeder {
         // What came before this belongs to the reading that ended; what comes after, to the new one.
         if (i + 1 < length) return;
         for (const subscription of moving) {
-          if (subscription.flow === "switching") subscription.flow = "flowing";
+          if (subscription.flow === "switching") subscription.goOn();
         }
       });
     });
@@ -231,22 +249,46 @@ export class Reader implements Feeder {
     const found = new Set(feeds);
     const others = new Set(this.#feeds().filter((feed) => !found.has(feed)));
     for (const feed of found) {
-      // Single topics meet patterns only; a subscriber of a thousand topics is not compared with itself.
-      const candidates = isPattern(feed.filter) ? others : this.#patterns.values();
-      for (const other of candidates) {
-        if (!others.has(other) || !overlaps(feed.filter, other.filter)) continue;
-        others.delete(other);
-        found.add(other);
+      for (const other of this.#overlapping(feed)) {
+        if (others.delete(other)) found.add(other);
       }
     }
     return [...found];
+  }
+
+  /** The other feeds that could meet this one on a topic. */
+  #overlapping(feed: Feed): Feed[] {
+    // Single topics meet patterns only; a subscriber of a thousand topics is not compared with itself.
+    const candidates = isPattern(feed.filter) ? this.#feeds() : [...this.#patterns.values()];
+    return candidates.filter((other) => other !== feed && overlaps(feed.filter, other.filter));
+  }
+
+  /** The subscriptions for which the broker is to read. */
+  #takersOf(feed: Feed): Subscription[] {
+    const subscriptions = [...feed.subscriptions];
+    const [only] = subscriptions;
+    if (subscriptions.length > 1 || only?.flow !== "paused") return subscriptions;
+    return this.#overlapping(feed).length > 0 ? subscriptions : [];
   }
 
   /** Subscribes to what somebody takes, in as few requests as fit. */
   #ask(feeds: readonly Feed[]): void {
     const connection = this.#connection;
     if (connection === undefined) return;
-    const floor = lowestPlaces(subscriptionsOf(feeds).filter(({ flow }) => flow !== "paused"));
+    const older = feeds.filter(({ subscriptions }) => [...subscriptions].some(({ since }) => since !== undefined));
+    if (older.length > 0 && older.length < feeds.length) {
+      const floor = lowestPlaces(older.flatMap((feed) => this.#takersOf(feed)));
+      for (const feed of feeds) {
+        if (older.includes(feed)) continue;
+        this.#askLater.add(feed);
+        // They get what is read for the others.
+        for (const subscription of feed.subscriptions) subscription.asked(floor);
+      }
+      this.#ask(older);
+      this.#askRest();
+      return;
+    }
+    const floor = lowestPlaces(feeds.flatMap((feed) => this.#takersOf(feed)));
     let batch: { feed: Feed; takers: Subscription[]; text: string }[] = [];
     let characters = 0;
     const flush = (): void => {
@@ -256,12 +298,13 @@ export class Reader implements Feeder {
       characters = 0;
     };
     for (const feed of feeds) {
-      const takers = [...feed.subscriptions].filter(({ flow }) => flow !== "paused");
-      feed.isAsked = takers.length > 0;
+      const takers = this.#takersOf(feed);
+      feed.state = takers.length > 0 ? "asking" : "idle";
       if (takers.length === 0) continue;
+      for (const subscription of takers) subscription.asked(floor);
       const text = JSON.stringify(encodeSubscription(resumption(feed.filter, takers, floor)));
       if (exceeds(text, this.#frameBytesMax)) {
-        feed.isAsked = false;
+        feed.state = "idle";
         const { size } = floor;
         this.#endFeed(feed, new BongsuError("too_many", `${size} topics do not fit into a frame; use narrower filters`));
         continue;
@@ -273,27 +316,37 @@ export class Reader implements Feeder {
     flush();
   }
 
+  #askRest(): void {
+    if (this.#askLater.size === 0 || this.#feeds().some(({ state }) => state === "asking")) return;
+    const feeds = [...this.#askLater];
+    this.#askLater.clear();
+    this.#ask(feeds);
+  }
+
   #send(connection: Connection, asked: readonly { feed: Feed; takers: Subscription[]; text: string }[]): void {
     const subscriptions = asked.map(({ text }) => text).join(",");
     connection.askText(`{"subscribe":{"subscriptions":[${subscriptions}]}}`, this.#options.requestTimeoutMs, (reply) => {
       const results = resultsOf(reply, asked.length);
       asked.forEach(({ feed, takers }, i) => {
         const result = results[i] as Subscribed | BongsuError;
+        if (feed.subscriptions.size === 0) return;
         if (result instanceof BongsuError) return this.#failed(feed, result);
+        feed.state = "reading";
         this.#refused.delete(feed);
         // Those that joined since then wait for the same answer.
-        const joined = [...feed.subscriptions].filter(({ flow, since }) => flow !== "paused" && since === undefined);
+        const joined = [...feed.subscriptions].filter(({ since }) => since === undefined);
         for (const subscription of new Set([...takers, ...joined])) subscription.made(result);
+        this.#stopIfIdle(feed);
       });
+      this.#askRest();
+      if (this.#toMove.size > 0) this.#move();
     });
   }
 
   /** The broker does not read this feed, or not any more. */
   #failed(feed: Feed, error: BongsuError): void {
-    feed.isAsked = false;
-    for (const subscription of feed.subscriptions) {
-      if (subscription.since !== undefined) subscription.interrupted();
-    }
+    feed.state = "idle";
+    for (const subscription of feed.subscriptions) subscription.interrupted();
     if (error.code === "unauthenticated" && !this.#refused.has(feed)) {
       this.#refused.add(feed);
       const connection = this.#connection;
@@ -315,7 +368,7 @@ export class Reader implements Feeder {
   }
 
   #askAgain(feed: Feed): void {
-    if (feed.subscriptions.size > 0 && !feed.isAsked) this.#moveSoon(feed);
+    if (feed.subscriptions.size > 0 && feed.state === "idle") this.#moveSoon(feed);
   }
 
   #endFeed(feed: Feed, error: BongsuError | undefined): void {
@@ -360,10 +413,10 @@ function resumption(filter: string, takers: readonly Subscription[], floor: Map<
   return { filter, from: startOf(takers), seen };
 }
 
+/** Where reading starts on topics without a known place. A subscription that reads already must not miss any for a new one. */
 function startOf(takers: readonly Subscription[]): Start | undefined {
-  const times = takers.map(({ since }) => since);
-  if (times.every((time) => time !== undefined)) return { time: Math.min(...(times as number[])) };
-  return takers.find(({ since }) => since === undefined)?.from;
+  const times = takers.flatMap(({ since }) => (since === undefined ? [] : [since]));
+  return times.length > 0 ? { time: Math.min(...times) } : takers[0]?.from;
 }
 
 function resultsOf(reply: Reply, count: number): (Subscribed | BongsuError)[] {

@@ -86,13 +86,19 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   readonly #buffer: { item: Item<T>; size: number }[] = [];
   /** Where the buffer's oldest item is: shifting an array of thousands for each message would cost. */
   #first = 0;
+  /** What counts against the bounds: everything but notices of topics without history, of which there is one per topic. */
+  #counted = 0;
   #characters = 0;
   /** Topics without history that sent something: what they send during an interruption is lost. */
   readonly #live = new Set<string>();
   /** What is lost of them and not told yet; `undefined` where nobody counted. */
   readonly #liveLost = new Map<string, number | undefined>();
+  /** Those of which a notice waits in the buffer. The next one waits until it was read. */
+  readonly #liveNotices = new Set<string>();
   /** Holes that were already asked for again, by the place before them. */
   readonly #repairs = new Map<string, Position>();
+  /** Topics that the broker was asked to read from an earlier epoch, for another subscription: its reset is no news here. */
+  readonly #resetsForOthers = new Set<string>();
   #waiting: (() => void) | undefined;
   #isIterated = false;
   #isEnded = false;
@@ -128,7 +134,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
 
   /** Messages that wait for the application. */
   get buffered(): number {
-    return this.#buffer.length - this.#first;
+    return this.#counted;
   }
 
   /** The messages. There is one loop per subscription. */
@@ -180,7 +186,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       this.#takeLive(message, size);
       return "taken";
     }
-    if (this.flow !== "flowing") return "taken";
+    if (this.flow !== "flowing") return this.#leave(topic, position);
     switch (this.cursor.verdict(topic, position)) {
       case "seen":
         return "taken";
@@ -191,8 +197,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       case "next":
         break;
     }
-    if (this.cursor.size >= TOPICS_MAX && this.cursor.place(topic) === undefined) return "too_many";
-    if (!this.#hasRoom(size)) return "full";
+    if (this.#isTooMany(topic)) return "too_many";
+    if (!this.#hasRoom(size)) return this.#leave(topic, position, "full");
     this.#advance(topic, position);
     this.#push(message as Message<T>, size);
     return "taken";
@@ -206,11 +212,12 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       this.#tellLive();
       return "taken";
     }
-    if (this.flow !== "flowing") return "taken";
+    if (this.flow !== "flowing") return this.#leave(topic, { epoch, offset: from });
     const verdict = this.cursor.verdictOfLost(topic, epoch, from, until);
     if (verdict === "seen") return "taken";
     if (verdict === "hole" && !this.#isRepaired(topic)) return "hole";
-    if (!this.#hasRoom(NOTICE_CHARACTERS)) return "full";
+    if (this.#isTooMany(topic)) return "too_many";
+    if (!this.#hasRoom(NOTICE_CHARACTERS)) return this.#leave(topic, { epoch, offset: from }, "full");
     // Only what was not seen: a range that was told may begin before the place that was reached, or after a hole.
     const place = this.cursor.place(topic);
     const first = place !== undefined && place.epoch === epoch ? place.offset + 1 : from;
@@ -222,7 +229,9 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   /** @internal The broker says that a log was made anew: its word counts, whatever was seen. */
   takeReset(topic: string, epoch: number): Taken {
     if (this.flow !== "flowing") return "taken";
+    if (this.#isTooMany(topic)) return "too_many";
     const place = this.cursor.place(topic);
+    if (this.#resetsForOthers.delete(topic) && place?.epoch === epoch) return "taken";
     const isNews = place === undefined || place.epoch !== epoch || place.offset !== 0;
     if (isNews && !this.#hasRoom(NOTICE_CHARACTERS)) return "full";
     this.#repairs.delete(topic);
@@ -248,9 +257,27 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     if (other.since !== undefined) this.#settleReady.resolve();
   }
 
+  /** @internal All that the broker was asked to read is void. */
+  unasked(): void {
+    this.#resetsForOthers.clear();
+  }
+
+  /** @internal The broker is asked to read these topics from these places, none of which is after what was seen here. */
+  asked(places: ReadonlyMap<string, Position>): void {
+    for (const [topic, { epoch }] of this.cursor.places()) {
+      if ((places.get(topic)?.epoch ?? epoch) < epoch) this.#resetsForOthers.add(topic);
+    }
+  }
+
   /** @internal Reading stopped and goes on later. Topics without history may have sent something meanwhile. */
   interrupted(): void {
     for (const topic of this.#live) this.#liveLost.set(topic, undefined);
+    this.#tellLive();
+  }
+
+  /** @internal What comes from now on belongs to the reading that was asked for last. */
+  goOn(): void {
+    this.flow = "flowing";
     this.#tellLive();
   }
 
@@ -281,12 +308,29 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     this.#feeder.onClose(this);
   }
 
+  /**
+   * Leaves something for later. Where it is the first of its topic, its place is noted: another subscription may take it, and
+   * what all have in common goes on after the earliest place that is known.
+   */
+  #leave(topic: string, { epoch, offset }: Position, taken: Taken = "taken"): Taken {
+    if (this.#isTooMany(topic)) return "too_many";
+    this.cursor.start(topic, { epoch, offset: offset - 1 });
+    return taken;
+  }
+
+  #isTooMany(topic: string): boolean {
+    return this.cursor.size >= TOPICS_MAX && this.cursor.place(topic) === undefined;
+  }
+
   #takeLive(message: Message, size: number): void {
     const { topic } = message;
     if (this.#live.size < TOPICS_MAX) this.#live.add(topic);
-    this.#tellLive();
-    if (this.flow === "flowing" && this.#hasRoom(size)) this.#push(message as Message<T>, size);
-    else this.#countLive(topic, 1);
+    if (this.flow === "flowing" && this.#hasRoom(size)) {
+      this.#tellLive();
+      // What is lost is told before what comes after it.
+      if (!this.#liveLost.has(topic)) return this.#push(message as Message<T>, size);
+    }
+    this.#countLive(topic, 1);
   }
 
   #countLive(topic: string, count: number): void {
@@ -294,11 +338,15 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     this.#liveLost.set(topic, before === undefined ? undefined : before + count);
   }
 
-  /** Tells what was lost of topics without history, as far as there is room. */
+  /**
+   * Tells what was lost of topics without history. These notices do not count against the bounds: pausing and going on makes
+   * one for each such topic, so that a small buffer could be filled by them alone, again and again.
+   */
   #tellLive(): void {
     for (const [topic, count] of this.#liveLost) {
-      if (!this.#hasRoom(NOTICE_CHARACTERS)) return;
+      if (this.#liveNotices.has(topic)) continue;
       this.#liveLost.delete(topic);
+      this.#liveNotices.add(topic);
       this.#tell({ kind: "lost", topic, count, range: undefined });
     }
   }
@@ -335,39 +383,49 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   }
 
   #hasRoom(size: number): boolean {
-    if (this.buffered === 0) return true;
-    return this.buffered < this.#bufferMessages && this.#characters + size <= this.#bufferCharacters;
+    if (this.#counted === 0) return true;
+    return this.#counted < this.#bufferMessages && this.#characters + size <= this.#bufferCharacters;
   }
 
   #push(item: Item<T>, size: number): void {
     if (this.#isEnded) return;
     this.#buffer.push({ item, size });
-    this.#characters += size;
+    if (!isLiveNotice(item)) {
+      this.#counted += 1;
+      this.#characters += size;
+    }
     this.#wake();
   }
 
   #shift(): Item<T> | undefined {
     const entry = this.#buffer[this.#first];
     if (entry === undefined) return undefined;
+    const { item, size } = entry;
     this.#first += 1;
-    this.#characters -= entry.size;
     if (this.#first === this.#buffer.length || this.#first >= 1_024) {
       this.#buffer.splice(0, this.#first);
       this.#first = 0;
     }
-    if (this.#liveLost.size > 0) this.#tellLive();
+    if (isLiveNotice(item)) {
+      this.#liveNotices.delete(item.topic);
+    } else {
+      this.#counted -= 1;
+      this.#characters -= size;
+    }
+    if (this.#liveLost.size > 0 && this.#hasRoom(0)) this.#tellLive();
     if (this.flow === "paused" && this.isHalfEmpty()) this.#feeder.onDrained(this as Subscription<unknown>);
-    return entry.item;
+    return item;
   }
 
   /** @internal Whether a paused subscription should go on: half of the buffer hides the way to the broker and back. */
   isHalfEmpty(): boolean {
-    return this.buffered <= this.#bufferMessages / 2 && this.#characters <= this.#bufferCharacters / 2;
+    return this.#counted <= this.#bufferMessages / 2 && this.#characters <= this.#bufferCharacters / 2;
   }
 
   #drop(): void {
     this.#buffer.length = 0;
     this.#first = 0;
+    this.#counted = 0;
     this.#characters = 0;
   }
 
@@ -376,4 +434,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     this.#waiting = undefined;
     waiting?.();
   }
+}
+
+function isLiveNotice(item: Item): boolean {
+  return item.kind === "lost" && item.range === undefined;
 }

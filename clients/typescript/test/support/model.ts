@@ -17,7 +17,13 @@ export class ModelLog {
   readonly messages = new Map<number, Stored>();
   readonly offsetsById = new Map<string, number>();
 
-  constructor(readonly epoch: number) {}
+  constructor(
+    readonly epoch: number,
+    /** When it was made. */
+    readonly since: number,
+    /** The topic had no log before. */
+    readonly isFirst: boolean,
+  ) {}
 
   /** Forgets what is older than the newest `keep` messages. */
   trim(keep: number): void {
@@ -87,8 +93,7 @@ export class ModelBroker {
 
   /** Makes the topic's log anew. */
   reset(topic: string): void {
-    this.now();
-    const log = new ModelLog(++this.#epoch);
+    const log = new ModelLog(++this.#epoch, this.now(), !this.logs.has(topic));
     this.logs.set(topic, log);
     for (const session of this.sessions) session.onNewLog(topic, log);
   }
@@ -196,9 +201,10 @@ export class ModelSession {
     const named = new Map<string, Wire>(seen.map((one: Wire) => [one.topic, one.position]));
     const topics = isPattern(filter) ? [...this.broker.logs.keys()].filter((topic) => matches(filter, topic)) : [filter];
     for (const topic of topics) {
-      if (this.#reading.has(topic) || this.broker.isLive(topic)) continue;
+      if (this.broker.isLive(topic)) continue;
       const start = named.has(topic) ? { after: named.get(topic) } : (from ?? "latest");
-      const place = this.#start(topic, start);
+      // A topic that is read already is read on from where it is.
+      const place = this.#reading.get(topic) ?? this.#start(topic, start);
       this.#reading.set(topic, place);
       if (isPattern(filter) && start === "latest") continue;
       positions.push({ topic, position: { epoch: place.epoch, offset: place.next - 1 } });
@@ -247,12 +253,12 @@ export class ModelSession {
   #enter({ topic, info }: Wire): void {
     const member = { session: this.name, info, since: this.broker.now() };
     this.memberships.set(topic, member);
-    this.broker.publish({ topic: `$presence/${topic}`, data: { joined: member } });
+    this.broker.publish({ topic: `$presence/${topic}`, data: { join: member } });
   }
 
   #leave(topic: string): void {
     const member = this.memberships.get(topic);
     this.memberships.delete(topic);
-    if (member !== undefined) this.broker.publish({ topic: `$presence/${topic}`, data: { left: member } });
+    if (member !== undefined) this.broker.publish({ topic: `$presence/${topic}`, data: { leave: { session: this.name } } });
   }
 }

@@ -107,7 +107,7 @@ describe("order", () => {
     const world = new World();
     const got = new Collected(world.client.subscribe("t").items());
     const socket = await world.connected();
-    socket.take("subscribe");
+    socket.emit(subscribed(socket.take("subscribe").id, { filter: "t", since: 9 }));
     socket.emit(delivery("t", 1), delivery("t", 4));
     await settle();
     socket.emit({ reply: { id: socket.take("unsubscribe").id, unsubscribed: {} } });
@@ -199,12 +199,31 @@ describe("back pressure", () => {
     const world = new World();
     const subscription = world.client.subscribe("t", { bufferCharacters: 1_000 });
     const socket = await world.connected();
-    socket.take("subscribe");
+    socket.emit(subscribed(socket.take("subscribe").id, { filter: "t", since: 9 }));
     socket.emit(delivery("t", 1, { data: "x".repeat(5_000) }));
     socket.emit(delivery("t", 2));
     assert.equal(subscription.buffered, 1);
     await settle();
     socket.take("unsubscribe");
+  });
+
+  it("stops the broker only when it has said since when it reads", async () => {
+    const world = new World();
+    const subscription = world.client.subscribe("t/#", { bufferMessages: 1 });
+    const socket = await world.connected();
+    const { id } = socket.take("subscribe");
+    socket.emit(delivery("t/1", 1), delivery("t/2", 1));
+    await settle();
+    assert.equal(socket.requests.length, 0);
+    socket.emit(subscribed(id, { filter: "t/#", since: 9 }));
+    await settle();
+    socket.take("unsubscribe");
+    new Collected(subscription);
+    await settle();
+    socket.take("unsubscribe");
+    // Of the second topic, the place before what was dropped.
+    const seen = [1, 2].map((i) => ({ topic: `t/${i}`, position: { epoch: 1, offset: i === 1 ? 1 : 0 } }));
+    assert.deepEqual(socket.take("subscribe").subscriptions, [{ filter: "t/#", from: { time: 9 }, seen }]);
   });
 
   it("counts what it drops of topics without history", async () => {
@@ -222,16 +241,31 @@ describe("back pressure", () => {
     ]);
   });
 
+  it("does not let notices take the place of messages", async () => {
+    const world = new World();
+    const subscription = world.client.subscribe("#", { bufferMessages: 1 });
+    const loop = subscription.items();
+    let socket = await world.connected();
+    socket.emit(subscribed(socket.take("subscribe").id, { filter: "#", since: 9 }), delivery("live", undefined));
+    await loop.next();
+    socket = await world.reconnected();
+    socket.emit(subscribed(socket.take("subscribe").id, { filter: "#", since: 10 }), delivery("t", 1));
+    await settle();
+    assert.equal(socket.requests.length, 0);
+    assert.deepEqual([(await loop.next()).value.kind, (await loop.next()).value.kind], ["lost", "message"]);
+  });
+
   it("keeps a slow subscription from holding up one that overlaps", async () => {
     const world = new World();
     const slow = world.client.subscribe("a/1", { bufferMessages: 2 });
     const fast = new Collected(world.client.subscribe("a/#"));
     const socket = await world.connected();
-    socket.take("subscribe");
+    const { id: asked } = socket.take("subscribe");
+    socket.emit(subscribed(asked, { filter: "a/1", since: 9 }, { filter: "a/#", since: 9 }));
     for (let offset = 1; offset <= 6; offset += 1) socket.emit(delivery("a/1", offset));
     await settle();
     assert.deepEqual(offsets(fast.items), [1, 2, 3, 4, 5, 6]);
-    assert.deepEqual(socket.take("unsubscribe").filters, ["a/1"]);
+    assert.equal(socket.requests.length, 0);
     // Both are moved to the place of the slow one; the fast one drops what it has.
     const got = new Collected(slow);
     await settle();
@@ -240,7 +274,7 @@ describe("back pressure", () => {
     const after = { epoch: 1, offset: 2 };
     assert.deepEqual(socket.take("subscribe").subscriptions, [
       { filter: "a/1", from: { after } },
-      { filter: "a/#", seen: [{ topic: "a/1", position: after }] },
+      { filter: "a/#", from: { time: 9 }, seen: [{ topic: "a/1", position: after }] },
     ]);
     socket.emit({ reply: { id, unsubscribed: {} } });
     for (let offset = 3; offset <= 7; offset += 1) socket.emit(delivery("a/1", offset));
@@ -378,9 +412,9 @@ describe("requests", () => {
     socket.emit({ reply: { id: socket.take("members").id, members: { members: [kim], total: 1 } } });
     assert.deepEqual(await members, { members: [kim], total: 1 });
     const change = (data: unknown) => delivery("$presence/room", undefined, { data });
-    socket.emit(change({ joined: kim }), change({ renamed: kim }), change({ left: kim }));
+    socket.emit(change({ join: kim }), change({ rename: kim }), change({ leave: { session: "s9" } }));
     await settle();
-    assert.deepEqual(changes.items, [{ kind: "joined", member: kim }, { kind: "left", member: kim }]);
+    assert.deepEqual(changes.items, [{ kind: "joined", member: kim }, { kind: "left", session: "s9" }]);
   });
 
   it("measures the way there and back", async () => {

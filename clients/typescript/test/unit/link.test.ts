@@ -140,6 +140,21 @@ describe("watchdog", () => {
     assert.ok(socket.closedByClient);
   });
 
+  it("waits for an answer that stands behind many messages", async () => {
+    const world = new World({ requestTimeoutMs: 4_000 });
+    world.client.subscribe("t");
+    const socket = await world.connected();
+    for (let offset = 1; offset <= 5; offset += 1) {
+      await world.environment.advance(3_999);
+      socket.emit(delivery("t", offset));
+    }
+    assert.equal(world.client.state.name, "open");
+    await world.environment.advance(3_999);
+    socket.emit({ heartbeat: {} });
+    await world.environment.advance(1);
+    assert.equal(world.client.state.name, "waiting");
+  });
+
   it("connects again after what is no frame", async () => {
     for (const data of ["{", "[1]", new ArrayBuffer(2)]) {
       const world = new World();
