@@ -267,7 +267,8 @@ impl<T> Cursor<T> {
         self.suspect || self.known > self.tail
     }
 
-    /// Starts over after `offset` in another incarnation. Before the first log there is nothing to forget, so nothing is told.
+    /// Starts over after `offset` in another incarnation. Before the first log there is nothing to forget, so no reset is told, and
+    /// what is gone of it already is lost rather than of no concern.
     fn reset(&mut self, epoch: Epoch, offset: Offset) {
         self.held.clear();
         if self.tail.epoch == Epoch(0) {

@@ -6,6 +6,7 @@ mod check;
 mod codegen;
 mod docs;
 mod install;
+mod mutants;
 mod npm;
 mod processes;
 mod test;
@@ -38,6 +39,8 @@ enum Task {
     },
     /// The walls between modules and the rules on files, as ARCHITECTURE.md states them
     Tidy,
+    /// Plant known bugs into a copy of a crate and expect that tests notice each
+    Mutants,
     /// Licences and sources of every dependency
     Audit,
     /// Run the Autobahn suite against the WebSocket wire and compare with docs/autobahn.json
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Codegen { check } => codegen::run(check),
         Task::Docs { check } => docs::run(check),
         Task::Tidy => tidy::run(),
+        Task::Mutants => mutants::run(),
         Task::Audit => audit::run(),
         Task::Autobahn { bless } => autobahn::run(bless),
     };

@@ -40,6 +40,7 @@ fn n_failures(cursor: &mut Cursor<u64>, from: Time, until: Time) -> u32 {
         // Whatever the feed says meanwhile, a store that fails is not asked sooner.
         cursor.interrupt();
         cursor.heads_up(at(u64::from(n_reads) + 1));
+        assert_eq!(cursor.poll_read(now), None);
         now = cursor.poll_timeout().expect("a failed read is asked again");
     }
     n_reads
@@ -144,6 +145,18 @@ fn store_that_fails_is_asked_once_a_second_whatever_the_feed_says() {
 }
 
 #[test]
+fn failed_read_leaves_its_question_open() {
+    let mut cursor = Cursor::<u64>::new(at(3));
+    assert_eq!(cursor.poll_read(NOW), Some(at(3)));
+    cursor.read_failed(NOW);
+    assert!(!cursor.is_live());
+    let due = cursor.poll_timeout().expect("a failed read is asked again");
+    assert_eq!(cursor.poll_read(due), Some(at(3)));
+    cursor.read_done(due, empty_page(3));
+    assert!(cursor.is_live());
+}
+
+#[test]
 fn feed_in_order_costs_no_read() {
     let mut cursor = Cursor::live(at(0));
     for offset in 1..=10_000 {
@@ -163,6 +176,31 @@ fn one_lost_message_costs_one_read_of_one_message() {
     cursor.read_done(NOW, full_page(1, 1));
     assert_eq!(drain(&mut cursor), 60);
     assert!(cursor.is_live());
+}
+
+#[test]
+fn one_lost_message_costs_no_read_if_it_comes_late() {
+    let mut cursor = Cursor::live(at(0));
+    (2..=60).for_each(|offset| _ = cursor.offer(at(offset), offset));
+    assert_eq!(cursor.offer(at(1), 1), Offered::Ready);
+    assert_eq!(drain(&mut cursor), 60);
+    assert_eq!(cursor.poll_read(NOW), None);
+    assert!(cursor.is_live());
+}
+
+#[test]
+fn pauses_begin_anew_after_a_read_that_brought_something() {
+    let mut cursor = Cursor::new(at(0));
+    n_failures(&mut cursor, NOW, Duration::from_secs(10));
+    let now = cursor.poll_timeout().expect("the last read failed");
+    assert_eq!(cursor.poll_read(now), Some(at(0)));
+    cursor.read_done(now, full_page(1, 100));
+    drain(&mut cursor);
+    cursor.interrupt();
+    assert_eq!(cursor.poll_read(now), Some(at(100)));
+    cursor.read_failed(now);
+    let pause = cursor.poll_timeout().expect("the last read failed") - now;
+    assert!(pause < Duration::from_millis(100), "{pause:?}");
 }
 
 #[test]

@@ -51,9 +51,9 @@ struct Read {
 }
 
 impl Reader {
-    /// A reader that continues after `start`.
-    pub(crate) fn new(start: Position) -> Self {
-        Self::with(Cursor::new(start), start)
+    /// A reader that continues after `start`, and must learn of what came since.
+    pub(crate) fn new(start: Position, log: &Log) -> Self {
+        Self { told: start.max(log.head()), ..Self::with(Cursor::new(start), start) }
     }
 
     /// A reader that is at the head.
@@ -95,7 +95,10 @@ impl Reader {
         match offered {
             Offered::Ready => assert!(self.tail() >= position, "ready, but not queued"),
             Offered::Old => assert!(position <= before, "not old: {position} at {before}"),
-            Offered::Early => self.credit = 2,
+            Offered::Early => {
+                assert!(position > before, "early, but old: {position} at {before}");
+                self.credit = 2;
+            }
         }
         self.told = self.told.max(position);
         offered

@@ -103,8 +103,9 @@ pub(crate) struct World {
 impl World {
     /// A session's cursor behind a feed, which starts at `position`.
     pub(crate) fn session(position: Position) -> Self {
-        let readers = vec![Reader::new(position)];
-        Self { log: Log::default(), readers, now: Time::ZERO, hints: Vec::new(), link: VecDeque::new() }
+        let log = Log::default();
+        let readers = vec![Reader::new(position, &log)];
+        Self { log, readers, now: Time::ZERO, hints: Vec::new(), link: VecDeque::new() }
     }
 
     /// The same with a client's cursor behind it, which is told what the session's hands out.
@@ -284,10 +285,10 @@ impl World {
         match &mut self.readers[..] {
             [session] => {
                 let witness = session.witness.clone();
-                *session = Reader::new(witness.seen);
+                *session = Reader::new(witness.seen, &self.log);
                 session.witness = witness;
             }
-            [session, client] => *session = Reader::new(client.tail()),
+            [session, client] => *session = Reader::new(client.tail(), &self.log),
             _ => unreachable!("one or two readers"),
         }
     }
