@@ -128,7 +128,8 @@ impl Outbound {
     pub fn flush(&self) {
         let Some(socket) = &self.socket else { return self.bell.notify_one() };
         let mut state = self.lock();
-        if state.writer.is_blocked {
+        // A full socket is waited for by the connection's task; after the close frame there is nothing to write.
+        if state.writer.is_blocked || state.is_close_sent() {
             return;
         }
         let flushed = state.write_to(self.wire, |slices| socket.try_write_vectored(slices));

@@ -154,6 +154,12 @@ impl Connection {
                     Ok(()) => *phase.borrow_and_update(),
                     Err(_) => Phase::Draining,
                 }),
+                // Before what others may keep ready for ever.
+                () = &mut sleep => {
+                    if let Some(reason) = self.take_time() {
+                        return reason;
+                    }
+                }
                 // Answers make room for more requests.
                 answer = answers.next(), if !answers.is_empty() => self.take_answer(answer),
                 turn = poll_fn(|cx| io.poll_turn(cx, outbound, decoder, wants_input)) => {
@@ -162,11 +168,6 @@ impl Connection {
                     }
                 }
                 () = outbound.called() => {}
-                () = &mut sleep => {
-                    if let Some(reason) = self.take_time() {
-                        return reason;
-                    }
-                }
             }
         }
     }
