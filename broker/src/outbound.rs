@@ -45,6 +45,8 @@ pub struct State {
     /// The conversation.
     pub session: Session<SharedDelivery>,
     writer: Writer,
+    /// The connection's task does not read until the session wants input again, and must be woken then.
+    is_input_stopped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +98,13 @@ impl Outbound {
     ) -> Arc<Self> {
         let now = clock::monotonic();
         let writer = Writer { progress_at: now, written_at: now, ..Writer::default() };
-        Arc::new(Self { id, wire, socket, state: Mutex::new(State { session, writer }), bell: Notify::new() })
+        Arc::new(Self {
+            id,
+            wire,
+            socket,
+            state: Mutex::new(State { session, writer, is_input_stopped: false }),
+            bell: Notify::new(),
+        })
     }
 
     /// The connection's number.
@@ -202,9 +210,22 @@ impl State {
         self.writer.written_at
     }
 
+    /// Whether the connection's task should read now. If not, it is woken when it should again.
+    pub fn wants_input(&mut self) -> bool {
+        let wants_input = self.session.wants_input();
+        self.is_input_stopped = !wants_input;
+        wants_input
+    }
+
+    /// Whether the connection's task has something to do besides writing: serve readers, or read again.
+    #[must_use]
+    pub fn wants_task(&self) -> bool {
+        self.session.wants_poll() || (self.is_input_stopped && self.session.wants_input())
+    }
+
     /// Whether only the connection's own task can go on.
     fn needs_task(&self) -> bool {
-        self.writer.is_blocked || self.session.has_effect() || self.session.wants_poll()
+        self.writer.is_blocked || self.session.has_effect() || self.wants_task()
     }
 
     fn write_to(
@@ -212,7 +233,7 @@ impl State {
         wire: Wire,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
-        let Self { session, writer } = self;
+        let Self { session, writer, .. } = self;
         loop {
             writer.fill(wire, session);
             if writer.frames.is_empty() {

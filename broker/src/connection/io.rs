@@ -64,9 +64,7 @@ impl Io {
         match self.poll_flush(cx, outbound) {
             Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
             // The room may let a reader go on, or the close frame was the last that was written.
-            Poll::Ready(Ok(flushed))
-                if flushed == Flushed::Closed || outbound.lock().session.wants_poll() =>
-            {
+            Poll::Ready(Ok(flushed)) if flushed == Flushed::Closed || outbound.lock().wants_task() => {
                 return Poll::Ready(Turn::Incoming(Vec::new()));
             }
             Poll::Ready(Ok(_)) | Poll::Pending => {}

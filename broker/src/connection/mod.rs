@@ -232,10 +232,10 @@ impl Connection {
 
     /// Whether to read the socket, and until when to wait at most.
     fn next_wait(&mut self) -> (bool, Instant) {
-        let state = self.outbound.lock();
+        let mut state = self.outbound.lock();
         let is_ending = state.session.is_closing();
         // A connection that ends is read on, so that the client's close frame is seen; what comes is dropped.
-        let wants_input = is_ending || (state.session.wants_input() && self.backlog.is_empty());
+        let wants_input = is_ending || (state.wants_input() && self.backlog.is_empty());
         (wants_input, clock::instant(self.timers.next_due(&state)))
     }
 
