@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bongsu_protocol::cursor::{Cursor, Offered, Page, Step, Time};
-use bongsu_protocol::position::Position;
+use bongsu_protocol::position::{Epoch, Position};
 
 use crate::log::{Answer, Id, Log};
 use crate::witness::Witness;
@@ -38,6 +38,8 @@ pub(crate) struct Reader {
     n_failed: u32,
     /// Reads in a row that nothing accounts for but time.
     n_waited: u32,
+    /// The last answer was that there is no log.
+    was_gone: bool,
     answered_at: Time,
     pub(crate) n_reads: u64,
 }
@@ -71,6 +73,7 @@ impl Reader {
             credit: 1,
             n_failed: 0,
             n_waited: 0,
+            was_gone: false,
             answered_at: Time::ZERO,
             n_reads: 0,
         }
@@ -167,12 +170,18 @@ impl Reader {
     pub(crate) fn answer(&mut self, log: &Log, now: Time) {
         self.look(log);
         let Some(Read { after, answer: Some(answer), .. }) = self.read.take() else { return };
+        let is_gone = answer.head.epoch == Epoch(0);
         let items = answer.items.into_iter().map(|(position, id)| (position, self.body(id))).collect();
         self.cursor.read_done(now, Page { items, first: answer.first, head: answer.head });
         if self.tail() != after {
             self.credit = 2;
             self.n_waited = 0;
         }
+        if is_gone && !self.was_gone {
+            // What was known before is asked for once more, to be sure.
+            self.credit = self.credit.max(1);
+        }
+        self.was_gone = is_gone;
         self.n_failed = 0;
         self.answered_at = now;
     }

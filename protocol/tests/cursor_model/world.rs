@@ -194,8 +194,9 @@ impl World {
         let n_hops = self.readers.len() as u32;
         let n_pages = self.log.n_kept().div_ceil(limit as u64) as u32;
         // Besides its pages, a reader needs a few reads: the one in flight, and one to be sure. What only a log that was set back
-        // knew is doubted until the pauses are at their longest, seven reads later.
-        let (n_doubts, n_pauses) = if self.log.n_set_back == 0 { (0, 1) } else { (12, 3) };
+        // knew is doubted until the pauses are at their longest, seven reads later; and what was read before it turned out to be set
+        // back is read again.
+        let (n_doubts, n_pauses) = if self.log.n_set_back == 0 { (0, 1) } else { (n_pages + 12, 3) };
         let n_rounds = n_hops * (n_pages + 6 + n_doubts);
         for _ in 0..n_rounds {
             if self.link.is_empty() && self.readers.iter().all(Reader::is_live) {
