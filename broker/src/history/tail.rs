@@ -9,7 +9,7 @@ use bongsu_protocol::topic::Topic;
 
 use crate::delivery::SharedDelivery;
 
-/// Bytes that a remembered message costs besides its own: its fields, the frames' headers, its places in the queues.
+/// Bytes that a remembered message costs besides its own and its frame's: its fields, its places in the queues.
 const OVERHEAD_BYTES: usize = 512;
 
 /// Newest messages by topic. Per topic they are contiguous and reach the head of the log.
@@ -153,6 +153,7 @@ impl Tail {
     }
 }
 
+/// What a remembered message holds: itself, and as much again in the frame that its readers share.
 fn cost(message: &SharedDelivery) -> usize {
-    message.bytes() + OVERHEAD_BYTES
+    2 * message.bytes() + OVERHEAD_BYTES
 }
