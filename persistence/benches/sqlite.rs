@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 const PAYLOAD_BYTES: usize = 128;
 /// How long each measurement of a saturated loop takes.
-const SATURATED_FOR: Duration = Duration::from_millis(1500);
+const SATURATED_FOR: Duration = Duration::from_millis(1000);
 /// Each measurement is repeated, in turns with the others, and the median counts.
 const ROUNDS: usize = 5;
 const LONE_ROUNDS: usize = 2000;
@@ -46,11 +46,15 @@ async fn main() {
         "in {}, {PAYLOAD_BYTES}-byte payloads, WAL, synchronous=FULL; medians of {ROUNDS}",
         folder.display()
     );
+    println!("CPU is that of the whole process: with the appender, also that of the publishers");
     println!(
-        "\n| saturated | batch | bare, {} | bare, {} | appender | ratio |",
-        BARE_TABLES[0].0, BARE_TABLES[1].0
+        "the ratio is the median of each round's own, to the faster (CPU: the cheaper) bare loop of that round"
     );
-    println!("|---|---|---|---|---|---|");
+    let [(first, _), (second, _)] = BARE_TABLES;
+    println!(
+        "\n| saturated | batch | bare, {first} | bare, {second} | appender | ratio | ratio of CPU per row |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for (name, n_topics, window) in [
         ("1 topic", 1, Duration::ZERO),
         ("1 topic, ids", 1, Duration::from_secs(120)),
@@ -64,31 +68,53 @@ async fn main() {
     lone(&folder).await;
 }
 
-async fn saturated(folder: &Path, name: &str, n_topics: u64, window: Duration) {
-    let mut appender_rates = Vec::new();
-    let mut batches = Vec::new();
-    let mut bare_rates = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        let (rate, batch) = appender_rate(folder, n_topics, window).await;
-        appender_rates.push(rate);
-        batches.push(batch);
-        for ((_, end), rates) in BARE_TABLES.iter().zip(&mut bare_rates) {
-            rates.push(bare_rate(folder, end, n_topics, batch as usize).await);
+/// What a saturated loop did.
+#[derive(Clone, Copy)]
+struct Rate {
+    rows_per_second: f64,
+    cpu_seconds_per_row: f64,
+}
+
+impl Rate {
+    fn of(n_rows: f64, began: Instant, cpu_began: f64) -> Self {
+        Self {
+            rows_per_second: n_rows / began.elapsed().as_secs_f64(),
+            cpu_seconds_per_row: (cpu_seconds() - cpu_began) / n_rows,
         }
     }
-    let bare = bare_rates.map(|mut rates| median(&mut rates));
-    let appender = median(&mut appender_rates);
+}
+
+async fn saturated(folder: &Path, name: &str, n_topics: u64, window: Duration) {
+    let (mut batches, mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let (appender, batch) = appender_rate(folder, n_topics, window).await;
+        let clustered = bare_rate(folder, BARE_TABLES[0].1, n_topics, batch as usize).await;
+        let with_row_ids = bare_rate(folder, BARE_TABLES[1].1, n_topics, batch as usize).await;
+        batches.push(batch);
+        ratios.push(appender.rows_per_second / clustered.rows_per_second.max(with_row_ids.rows_per_second));
+        let cheaper = clustered.cpu_seconds_per_row.min(with_row_ids.cpu_seconds_per_row);
+        cpu_ratios.push(appender.cpu_seconds_per_row / cheaper);
+        for (rates, rate) in rates.iter_mut().zip([clustered, with_row_ids, appender]) {
+            rates.push(rate);
+        }
+    }
+    let columns = rates.map(|rates| {
+        let mut per_second: Vec<f64> = rates.iter().map(|rate| rate.rows_per_second).collect();
+        let mut cpu: Vec<f64> = rates.iter().map(|rate| rate.cpu_seconds_per_row * 1e6).collect();
+        format!("{:.0}/s, {:.1} µs", median(&mut per_second), median(&mut cpu))
+    });
     println!(
-        "| {name} | {:.0} | {:.0}/s | {:.0}/s | {appender:.0}/s | {:.2} |",
+        "| {name} | {:.0} | {} | {:.2} | {:.2} |",
         median(&mut batches),
-        bare[0],
-        bare[1],
-        appender / bare[0].max(bare[1])
+        columns.join(" | "),
+        median(&mut ratios),
+        median(&mut cpu_ratios)
     );
 }
 
 /// Publishers that keep the appender full. Answers acknowledged messages per second, and messages per batch.
-async fn appender_rate(folder: &Path, n_topics: u64, window: Duration) -> (f64, f64) {
+async fn appender_rate(folder: &Path, n_topics: u64, window: Duration) -> (Rate, f64) {
     let folder = TempDir::new_in(folder).unwrap();
     let store =
         Arc::new(SqliteStore::open(SqliteOptions::new(folder.path().join("bongsu.db"))).await.unwrap());
@@ -104,7 +130,7 @@ async fn appender_rate(folder: &Path, n_topics: u64, window: Duration) -> (f64, 
         std::future::ready(())
     };
     let (appender, ended) = Appender::spawn(store.clone(), AppenderLimits::default(), on_commit);
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), cpu_seconds());
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
             let appender = appender.clone();
@@ -124,19 +150,19 @@ async fn appender_rate(folder: &Path, n_topics: u64, window: Duration) -> (f64, 
     }
     appender.close().await;
     ended.await.unwrap();
-    let seconds = began.elapsed().as_secs_f64();
-    store.close().await;
     let acknowledged = acknowledged.load(Ordering::Relaxed) as f64;
-    (acknowledged / seconds, acknowledged / n_batches.load(Ordering::Relaxed) as f64)
+    let rate = Rate::of(acknowledged, began, cpu_began);
+    store.close().await;
+    (rate, acknowledged / n_batches.load(Ordering::Relaxed) as f64)
 }
 
 /// The same rows by a bare loop: one transaction after another, each of `batch` rows. Answers rows per second.
-async fn bare_rate(folder: &Path, table_end: &str, n_topics: u64, batch: usize) -> f64 {
+async fn bare_rate(folder: &Path, table_end: &str, n_topics: u64, batch: usize) -> Rate {
     let folder = TempDir::new_in(folder).unwrap();
     let mut connection = bare_connection(folder.path(), table_end).await;
     let (full, rest) = (insert(ROWS_PER_STATEMENT), insert(batch % ROWS_PER_STATEMENT));
     let mut n_rows = 0;
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), cpu_seconds());
     while began.elapsed() < SATURATED_FOR {
         connection.execute("BEGIN IMMEDIATE").await.unwrap();
         let pieces = std::iter::repeat_n((&full, ROWS_PER_STATEMENT), batch / ROWS_PER_STATEMENT);
@@ -155,7 +181,7 @@ async fn bare_rate(folder: &Path, table_end: &str, n_topics: u64, batch: usize) 
         }
         connection.execute("COMMIT").await.unwrap();
     }
-    n_rows as f64 / began.elapsed().as_secs_f64()
+    Rate::of(n_rows as f64, began, cpu_began)
 }
 
 /// One publish at a time, in turns with one bare commit of one row at a time.
@@ -252,6 +278,12 @@ fn random_id(n: u64) -> String {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^= z >> 31;
     format!("{z:016x}{n:016x}")
+}
+
+/// Processor time that this process has used so far.
+fn cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 fn now() -> u64 {
