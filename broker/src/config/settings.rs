@@ -155,7 +155,7 @@ settings! {
         pub publish_bytes_in_flight: ByteSize = "64MiB" in "4MiB"..="16GiB";
         /// Bytes of newest messages that this node keeps in memory, so that readers that are a little behind cost no query. The
         /// oldest go first.
-        pub tail_cache_bytes: ByteSize = "16MiB" in "1MiB"..="64GiB";
+        pub tail_cache_bytes: ByteSize = "8MiB" in "1MiB"..="64GiB";
         /// Pages that this node reads from the store at the same time. Further readers wait; equal reads are made once.
         pub history_reads: usize = "8" in "1"..="1024";
         /// Members of one topic. More are refused with `too_many`.
