@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use bongsu_protocol::command::{Command, Start};
 use bongsu_protocol::event::Reply;
 use bongsu_protocol::message::NewMessage;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::position::Position;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::engine::SubscriptionId;
@@ -31,6 +32,8 @@ pub(crate) enum Ask {
         id: SubscriptionId,
         filter: TopicFilter,
         from: Start,
+        /// What an earlier run of the application saw.
+        seen: Vec<(Topic, Position)>,
         mailbox: Arc<Mailbox>,
         waiter: Waiter,
     },

@@ -163,9 +163,9 @@ impl Driver {
         match ask {
             Ask::Call { command, waiter } => self.engine.call(now, command, waiter),
             Ask::Publish { messages, waiter } => self.engine.publish(now, messages, waiter),
-            Ask::Subscribe { id, filter, from, mailbox, waiter } => {
+            Ask::Subscribe { id, filter, from, seen, mailbox, waiter } => {
                 self.mailboxes.insert(id, mailbox);
-                self.engine.subscribe(now, id, filter, from, waiter);
+                self.engine.subscribe(now, id, filter, from, seen, waiter);
             }
             Ask::Close { done } => {
                 let begin = || (Instant::now() + CLOSE_PATIENCE, Vec::new());
@@ -181,6 +181,11 @@ impl Driver {
                 Output::Settled(waiter, result) => {
                     // The call may have been given up.
                     let _ = waiter.reply.send(result);
+                }
+                Output::Started(id, subscribed) => {
+                    if let Some(mailbox) = self.mailboxes.get(&id) {
+                        mailbox.start(subscribed);
+                    }
                 }
                 Output::Item(id, item) => {
                     if let Some(mailbox) = self.mailboxes.get(&id)

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bongsu_protocol::command::{Command, Start};
 use bongsu_protocol::event::Reply;
 use bongsu_protocol::message::NewMessage;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::position::Position;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::builder::Builder;
@@ -100,12 +101,13 @@ impl Handle {
         &self,
         filter: TopicFilter,
         from: Start,
+        seen: Vec<(Topic, Position)>,
         mailbox: Arc<Mailbox>,
     ) -> Result<(), Error> {
         // Only its uniqueness matters.
         let id = SubscriptionId(self.0.n_subscriptions.fetch_add(1, Ordering::Relaxed));
         let (waiter, answer) = self.waiter(None);
-        self.ask(Ask::Subscribe { id, filter, from, mailbox, waiter }).await?;
+        self.ask(Ask::Subscribe { id, filter, from, seen, mailbox, waiter }).await?;
         answer.await.map(|_| ())
     }
 

@@ -66,7 +66,7 @@ pub use state::State;
 pub use subscription::{Subscribe, Subscription};
 
 pub use bongsu_protocol::command::Start;
-pub use bongsu_protocol::event::{Lost, LostRange, Member, Page, Published, Welcome};
+pub use bongsu_protocol::event::{Lost, LostRange, Member, Page, Published, Subscribed, Welcome};
 pub use bongsu_protocol::message::{Delivery, Message, NewMessage, Time};
 pub use bongsu_protocol::position::{Epoch, Offset, Position};
 pub use bongsu_protocol::reason::ErrorCode;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use bongsu_protocol::event::Subscribed;
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
@@ -30,6 +31,8 @@ struct Content {
     n_bytes: usize,
     /// From when the bound was reached until half of it is free.
     full: bool,
+    /// Where reading started, once the broker said so.
+    started: Option<Subscribed>,
     /// Nothing more will come.
     ended: bool,
     /// Nobody will take anything.
@@ -58,6 +61,16 @@ impl Mailbox {
         drop(content);
         self.reader.wake();
         standing
+    }
+
+    /// The broker said where reading started.
+    pub(crate) fn start(&self, subscribed: Subscribed) {
+        self.content().started = Some(subscribed);
+        self.reader.wake();
+    }
+
+    pub(crate) fn started(&self) -> Option<Subscribed> {
+        self.content().started.clone()
     }
 
     /// Nothing more will come; what is there can still be taken.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bongsu_protocol::command::Start;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::event::Subscribed;
+use bongsu_protocol::position::Position;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 use futures_util::Stream;
 
 use crate::error::Error;
@@ -24,18 +26,27 @@ pub struct Subscribe {
     handle: Handle,
     filter: Result<TopicFilter, Error>,
     from: Start,
+    seen: Vec<(Topic, Position)>,
 }
 
 impl Subscribe {
     pub(crate) fn new(handle: Handle, filter: &str) -> Self {
         let filter = TopicFilter::parse(filter).map_err(Error::from);
-        Self { handle, filter, from: Start::Latest }
+        Self { handle, filter, from: Start::Latest, seen: Vec::new() }
     }
 
     /// Where reading starts: [`Start::Latest`] (the default: the next message), [`Start::Earliest`], [`Start::Last`],
     /// [`Start::After`] a position (single topics only) or [`Start::Time`].
     pub fn from(mut self, start: Start) -> Self {
         self.from = start;
+        self
+    }
+
+    /// What an earlier run of the application saw, topic by topic: reading goes on right behind. Topics that are not named here start as
+    /// [`from`](Self::from) says; to miss nothing, let that be [`Start::Time`] with the [`since`](Subscribed::since) of that run's first
+    /// subscription. Topics that the filter does not match are ignored.
+    pub fn seen(mut self, positions: impl IntoIterator<Item = (Topic, Position)>) -> Self {
+        self.seen.extend(positions);
         self
     }
 }
@@ -54,7 +65,7 @@ impl IntoFuture for Subscribe {
                 mailbox: mailbox.clone(),
                 _handle: self.handle.clone(),
             };
-            self.handle.subscribe(filter, self.from, mailbox).await?;
+            self.handle.subscribe(filter, self.from, self.seen, mailbox).await?;
             Ok(subscription)
         })
     }
@@ -80,8 +91,15 @@ pub struct Subscription {
 impl Subscription {
     /// The filter, as it was given.
     #[must_use]
-    pub const fn filter(&self) -> &TopicFilter {
+    pub const fn topic_filter(&self) -> &TopicFilter {
         &self.filter
+    }
+
+    /// Where reading started and since when, as the broker said when it made the subscription for the first time. `None` until then, which
+    /// may be after the first items. It is for applications that keep positions across restarts: see [`Subscribe::seen`].
+    #[must_use]
+    pub fn started(&self) -> Option<Subscribed> {
+        self.mailbox.started()
     }
 
     /// Waits for the next item. `None` once there will be no more: after [`Item::Ended`], or after [`Client::close`](crate::Client::close).

@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use bongsu_protocol::codec::{self, Format};
 use bongsu_protocol::command::{Command, Request, RequestId, Start};
-use bongsu_protocol::event::{Event, Published, Reply, Welcome};
+use bongsu_protocol::event::{Event, Published, Reply, Subscribed, Welcome};
 use bongsu_protocol::limits::MESSAGES_PER_PUBLISH_MAX;
 use bongsu_protocol::message::NewMessage;
+use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::{self, ErrorCode};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use bytes::{Bytes, BytesMut};
@@ -51,6 +52,8 @@ pub(crate) struct CallId(u64);
 pub(crate) enum Output<W> {
     /// The answer to a call.
     Settled(W, Result<Reply, Error>),
+    /// A subscription was made at the broker for the first time.
+    Started(SubscriptionId, Subscribed),
     /// The next item of a subscription.
     Item(SubscriptionId, Item),
     /// The last item of a subscription, which exists no more.
@@ -162,20 +165,21 @@ impl<W> Engine<W> {
         self.queue.extend(parts.map(|(part, message)| Queued::Message { call, part, message }));
     }
 
-    /// Subscribes. The answer comes with the broker's reply, or with the first item.
+    /// Subscribes; reading goes on behind what was `seen`. The answer comes with the broker's reply, or with the first item.
     pub(crate) fn subscribe(
         &mut self,
         now: Time,
         id: SubscriptionId,
         filter: TopicFilter,
         from: Start,
+        seen: Vec<(Topic, Position)>,
         waiter: W,
     ) {
         if self.subscriptions.contains(&filter) {
             return self.outputs.push_back(Output::Settled(waiter, Err(Error::AlreadySubscribed)));
         }
         let call = self.add_call(now, Kind::Subscribe(id), waiter);
-        self.subscriptions.add(id, filter, from, call);
+        self.subscriptions.add(id, filter, from, seen, call);
     }
 
     /// Ends a subscription that nobody reads any more.
@@ -397,6 +401,9 @@ impl<W> Engine<W> {
         for (id, result) in ids.iter().zip(results) {
             match result {
                 Ok(subscribed) => {
+                    if self.subscriptions.is_new(*id) {
+                        self.outputs.push_back(Output::Started(*id, subscribed.clone()));
+                    }
                     let call = self.subscriptions.subscribed(*id, subscribed);
                     self.settle_subscribed(call);
                 }

@@ -116,7 +116,22 @@ impl Subscriptions {
         self.entries.get(&id).is_some_and(|entry| entry.sent)
     }
 
-    pub(super) fn add(&mut self, id: SubscriptionId, filter: TopicFilter, from: Start, call: CallId) {
+    /// Whether the broker never made it.
+    pub(super) fn is_new(&self, id: SubscriptionId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.since.is_none())
+    }
+
+    pub(super) fn add(
+        &mut self,
+        id: SubscriptionId,
+        filter: TopicFilter,
+        from: Start,
+        seen: Vec<(Topic, Position)>,
+        call: CallId,
+    ) {
+        for (topic, position) in seen.into_iter().filter(|(topic, _)| filter.matches(topic)) {
+            self.seen.entry(topic).or_insert(Seen { position, after_reset: false });
+        }
         match (filter.as_topic(), from) {
             (None, _) => self.patterns.push(id),
             (Some(topic), Start::After(position)) => {

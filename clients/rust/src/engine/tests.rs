@@ -54,7 +54,7 @@ impl Script {
 
     fn subscribe(&mut self, id: u32, filter: &str, from: Start) {
         let filter = TopicFilter::parse(filter).unwrap();
-        self.engine.subscribe(self.now, SubscriptionId(id.into()), filter, from, id);
+        self.engine.subscribe(self.now, SubscriptionId(id.into()), filter, from, Vec::new(), id);
     }
 
     fn publish(&mut self, waiter: u32, payload: &str) {
@@ -102,7 +102,8 @@ impl Script {
     }
 
     fn outputs(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.engine.poll_output()).map(|output| shown(&output)).collect()
+        let outputs = std::iter::from_fn(|| self.engine.poll_output());
+        outputs.filter(|it| !matches!(it, Output::Started(..))).map(|output| shown(&output)).collect()
     }
 }
 
@@ -138,6 +139,7 @@ fn shown(output: &Output<u32>) -> String {
     match output {
         Output::Settled(waiter, Ok(_)) => format!("{waiter} ok"),
         Output::Settled(waiter, Err(error)) => format!("{waiter} {error}"),
+        Output::Started(id, _) => format!("#{} started", id.0),
         Output::Ended(id, error) => format!("#{} ended {error}", id.0),
         Output::Item(id, item) => match item {
             Item::Message(it) => match it.position {
@@ -226,6 +228,19 @@ fn what_was_seen_is_not_handed_out_again() {
     script.deliver("t/a", Some(at(2)));
     script.event(lost("t/a", 1, 1, 2));
     assert_eq!(script.outputs(), ["#1 t/a 1:1", "#1 t/a 1:2"]);
+}
+
+#[test]
+fn what_an_earlier_run_saw_is_where_reading_goes_on() {
+    let mut script = Script::open();
+    let filter = TopicFilter::parse("t/#").unwrap();
+    let seen = vec![(topic("t/a"), at(7)), (topic("other"), at(1))];
+    script.engine.subscribe(START, SubscriptionId(1), filter, Start::Earliest, seen, 1);
+    let (_, wanted) = script.subscription();
+    assert_eq!((wanted.from, wanted.seen), (Start::Earliest, vec![(topic("t/a"), at(7))]));
+    script.deliver("t/a", Some(at(7)));
+    script.deliver("t/a", Some(at(8)));
+    assert_eq!(script.outputs(), ["#1 t/a 1:8", "1 ok"]);
 }
 
 #[test]
