@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use bongsu::cli;
 use bongsu::config::{self, LogFormat, Settings, SettingsArgs};
 use bongsu::serve;
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Command {
     Serve(SettingsArgs),
     /// Show the effective settings and where each came from
     Config(SettingsArgs),
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             print!("{}", config::explain(&config::load(&args)?));
             Ok(())
         }
+        Command::Client(command) => runtime()?.block_on(command.run()),
     }
 }
 
