@@ -234,7 +234,8 @@ impl Connection {
         let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let handshake = async {
             self.socket.send(Message::Close(Some(close))).await?;
-            while self.socket.next().await.transpose()?.is_some() {}
+            // What came before the broker's side of the handshake has no reader any more.
+            while self.socket.next().await.transpose()?.is_some_and(|message| !message.is_close()) {}
             Ok::<_, WebSocketError>(())
         };
         // It is over either way; the broker notices by itself.

@@ -280,8 +280,15 @@ impl Driver {
 
     /// The client is over: tells everyone.
     async fn end(mut self, cause: Option<Arc<Disconnected>>) {
-        let (_, dones) = self.closing.take().unwrap_or((self.zero, Vec::new()));
+        let (_, mut dones) = self.closing.take().unwrap_or((self.zero, Vec::new()));
         self.state.send_replace(State::Closed(cause.clone()));
+        // Calls fail from here on, those not yet taken by being dropped.
+        self.asks.close();
+        while let Ok(ask) = self.asks.try_recv() {
+            if let Ask::Close { done } = ask {
+                dones.push(done);
+            }
+        }
         self.engine.close(&Error::Closed(cause));
         self.hand_out();
         if let Link::Open(connection) = std::mem::replace(&mut self.link, Link::Waiting(self.zero)) {

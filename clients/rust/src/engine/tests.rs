@@ -201,6 +201,16 @@ fn before_the_reply_a_subscription_is_repeated_as_it_was_asked_for() {
 }
 
 #[test]
+fn before_the_reply_a_single_topic_is_resumed_after_what_came() {
+    let mut script = Script::open();
+    script.subscribe(1, "t", Start::Last(10));
+    script.sent();
+    script.deliver("t", Some(at(7)));
+    script.reconnect();
+    assert_eq!(script.subscription().1.from, Start::After(at(7)));
+}
+
+#[test]
 fn a_later_reply_does_not_move_the_time_to_read_from() {
     let mut script = subscribed("t/#", Start::Latest, &[]);
     script.reconnect();
