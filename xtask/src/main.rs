@@ -60,7 +60,9 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Mutants => mutants::run(),
         Task::Audit => audit::run(),
-        Task::Autobahn { bless } => autobahn::run(if bless { autobahn::Mode::Bless } else { autobahn::Mode::Compare }),
+        Task::Autobahn { bless } => {
+            autobahn::run(if bless { autobahn::Mode::Bless } else { autobahn::Mode::Compare })
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -95,9 +95,8 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     METRICS.opened.add(1);
     let opened_at = clock::monotonic();
     connection.greet(refused);
-    let mut read_ahead = read_ahead.to_vec();
-    let first = io::decode(&mut connection.decoder, &mut read_ahead);
-    drop(read_ahead);
+    // Consumed here: even an empty slice would keep the HTTP server's buffer of 16 KiB as long as the connection.
+    let first = io::decode(&mut connection.decoder, &mut Vec::from(read_ahead));
     connection.take_turn(first);
     let reason = connection.converse(&mut io).await;
     connection.leave().await;

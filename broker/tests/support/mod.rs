@@ -1,5 +1,5 @@
 //! A broker as a process, and a client of the tests' own.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;

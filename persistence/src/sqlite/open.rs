@@ -101,13 +101,13 @@ pub(super) fn writer_options(path: &Path, synchronous: Synchronous) -> SqliteCon
     common_options(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
-        // Negative: KiB. 16 MiB hold the tails of some thousand logs, so that an append seldom reads.
-        .pragma("cache_size", "-16384")
+        // Negative: KiB. 8 MiB hold the tails of some thousand logs, so that an append seldom reads.
+        .pragma("cache_size", "-8192")
 }
 
 /// The settings of the connections that read.
 pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
-    common_options(path).read_only(true).pragma("cache_size", "-4096")
+    common_options(path).read_only(true).pragma("cache_size", "-2048")
 }
 
 async fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<i64, sqlx::Error> {
