@@ -90,7 +90,11 @@ metrics! {
     publish_refused = "bongsu_messages_refused_total";
     /// Messages that were committed to their log.
     stored = "bongsu_messages_stored_total";
-    /// Pages of logs that readers caught up with.
+    /// Batches that came back from the store, stored or not: one transaction each.
+    batches = "bongsu_store_batches_total";
+    /// Pages that were read from the store.
+    reads = "bongsu_store_reads_total";
+    /// Pages of logs that readers caught up with, from memory or from the store.
     pages = "bongsu_catch_up_pages_total";
     /// Messages that retention took away.
     trimmed = "bongsu_messages_trimmed_total";

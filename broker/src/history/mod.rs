@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::delivery::{Shared, SharedDelivery};
 use crate::limits::{STORE_DEADLINE, UNAVAILABLE_RETRY_MS};
+use crate::metrics::METRICS;
 use bongsu_protocol::reason::{Error, ErrorCode};
 
 use tail::Tails;
@@ -89,6 +90,7 @@ impl History {
     /// As [`catch_up`](Self::catch_up).
     pub async fn page(&self, query: HistoryQuery) -> Result<Page, Error> {
         let _permit = self.permits.acquire().await;
+        METRICS.reads.add(1);
         self.within_deadline(self.store.read(query)).await
     }
 

@@ -197,6 +197,7 @@ async fn committed(history: &History, hub: &Hub, outcomes: Vec<(Result<Appended,
         };
         completion.defer(result, &mut acknowledgments);
     }
+    METRICS.batches.add(1);
     METRICS.stored.add(messages.len() as u64);
     history.remember(&messages);
     // A topic with history has no policy for slow readers; the value is not looked at.
