@@ -25,6 +25,7 @@ use crate::drain::Phase;
 use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX, LISTEN_BACKLOG, TURNED_AWAY_RETRY_SECONDS};
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::websocket::handshake::Origins;
 
 /// Where a request came from; an extension of each request.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +36,19 @@ struct Peer(SocketAddr);
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<tls::Acceptor>,
+    /// Whose pages may connect.
+    origins: Origins,
 }
 
 impl Listener {
     /// Binds the address of the settings and reads the certificate, if there is one.
     ///
     /// # Errors
-    /// With what to do: the address is taken, the files are no certificate and key.
+    /// With what to do: the address is taken, the files are no certificate and key, an allowed origin is none.
     pub fn bind(node: &Node) -> anyhow::Result<Self> {
         let settings = node.settings();
         let tls = tls::Acceptor::from_settings(&settings.tls)?;
+        let origins = websocket::origins(&settings.http.allowed_origins)?;
         let address = settings.listen;
         let bind = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -56,7 +60,7 @@ impl Listener {
         };
         let tcp = bind()
             .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
-        Ok(Self { tcp, tls })
+        Ok(Self { tcp, tls, origins })
     }
 
     /// Where clients find it.
@@ -70,7 +74,7 @@ impl Listener {
 
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
-        let service = TowerToHyperService::new(routes(&node));
+        let service = TowerToHyperService::new(routes(&node, self.origins));
         let mut phase = node.drain().subscribe();
         let mut pace = Pace::new(node.settings().limits.connect_rate);
         loop {
@@ -177,8 +181,9 @@ fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, pee
     }
 }
 
-fn routes(node: &Arc<Node>) -> Router {
-    Router::new().merge(pages::routes()).merge(websocket::routes(node)).with_state(Arc::clone(node))
+fn routes(node: &Arc<Node>, origins: Origins) -> Router {
+    let websocket = websocket::routes(node, origins);
+    Router::new().merge(pages::routes()).merge(websocket).with_state(Arc::clone(node))
 }
 
 /// Sets what every connection's socket needs.

@@ -30,26 +30,30 @@ use crate::websocket::upgrade;
 /// What the path offers; which one is taken is for the client's order to say.
 const SUBPROTOCOLS: &[&str] = &[Format::Binary.sub_protocol(), Format::Json.sub_protocol()];
 
-pub(super) fn routes(node: &Node) -> Router<Arc<Node>> {
+pub(super) fn routes(node: &Node, origins: Origins) -> Router<Arc<Node>> {
     let settings = handshake::Settings {
         subprotocols: SUBPROTOCOLS,
         // So that a plain WebSocket tool works by hand.
         default_subprotocol: Some(Format::Json.sub_protocol()),
-        origins: origins(&node.settings().http.allowed_origins),
+        origins,
         deflate: if node.settings().websocket.compression { Deflate::On } else { Deflate::Off },
     };
     Router::new().route("/v1/ws", any(open)).layer(Extension(Arc::new(settings)))
 }
 
-fn origins(allowed: &[AllowedOrigin]) -> Origins {
-    let mut list = Vec::new();
-    for origin in allowed {
-        match origin {
-            AllowedOrigin::Any => return Origins::Any,
-            AllowedOrigin::Exact(origin) => list.push(origin.clone()),
-        }
-    }
-    if list.is_empty() { Origins::SameHost } else { Origins::List(list) }
+/// Which pages may connect.
+///
+/// # Errors
+/// With the entry that is no origin.
+pub(super) fn origins(allowed: &[AllowedOrigin]) -> anyhow::Result<Origins> {
+    let entries = allowed.iter().map(|origin| match origin {
+        AllowedOrigin::Any => "*",
+        AllowedOrigin::Exact(origin) => origin,
+    });
+    let entries: Vec<_> = entries.collect();
+    Origins::parse(&entries).map_err(|entry| {
+        anyhow::anyhow!("http.allowed_origins: {entry} is not an origin: scheme://host or scheme://host:port")
+    })
 }
 
 async fn open(
@@ -160,4 +164,36 @@ fn status(status: StatusCode, text: &str, headers: &[(header::HeaderName, &'stat
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_allowed_as_the_settings_write_it() {
+        let exact = |origin: &str| AllowedOrigin::Exact(origin.to_owned());
+        let allowed = [exact("https://app.example"), exact("http://localhost:3000")];
+        let settings = handshake::Settings {
+            subprotocols: SUBPROTOCOLS,
+            default_subprotocol: Some(Format::Json.sub_protocol()),
+            origins: origins(&allowed).expect("these are origins"),
+            deflate: Deflate::Off,
+        };
+        let is_allowed = |origin: &str| {
+            let request = http::Request::get("/v1/ws")
+                .header("host", "broker.example")
+                .header("upgrade", "websocket")
+                .header("connection", "upgrade")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+                .header("origin", origin);
+            handshake::check(&request.body(()).expect("a request"), &settings).is_ok()
+        };
+        assert!(is_allowed("https://app.example"));
+        assert!(is_allowed("http://localhost:3000"));
+        assert!(!is_allowed("http://app.example"));
+        let error = origins(&[exact("https://::")]).expect_err("not an origin");
+        assert!(error.to_string().contains("http.allowed_origins: https://::"), "{error}");
+    }
 }
