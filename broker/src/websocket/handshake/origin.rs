@@ -13,7 +13,8 @@ pub enum Origins {
     SameHost,
     /// Every page. A cookie still counts only from the same host, or any page that a user visits could speak for them.
     Any,
-    /// Pages from these origins, and `null` if it is named: see [`parse`](Self::parse).
+    /// Pages from these origins, and `null` if it is named: see [`parse`](Self::parse). Those of the same host may
+    /// connect besides.
     List(Vec<String>),
 }
 
@@ -38,16 +39,10 @@ impl Origins {
         list.collect::<Result<_, _>>().map(Self::List)
     }
 
-    fn trust(&self, origin: &str, host: &str) -> bool {
-        match self {
-            Self::Any => false,
-            Self::SameHost => Origin::parse(origin).is_some_and(|origin| origin.is_host(host)),
-            Self::List(list) => {
-                let normal =
-                    Origin::parse(origin).map_or_else(|| origin.to_owned(), |origin| origin.normal());
-                list.contains(&normal)
-            }
-        }
+    fn lists(&self, origin: &str) -> bool {
+        let Self::List(list) = self else { return false };
+        let normal = Origin::parse(origin).map_or_else(|| origin.to_owned(), |origin| origin.normal());
+        list.contains(&normal)
     }
 }
 
@@ -65,11 +60,13 @@ pub(super) fn check(headers: &HeaderMap, host: &str, origins: &Origins) -> Resul
     let mut values = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = values.next() else { return Ok(Asker::Anyone) };
     let origin = origin.to_str().ok().filter(|_| values.next().is_none());
-    let is_trusted = |origins: &Origins| origin.is_some_and(|origin| origins.trust(origin, host));
+    let is_trusted = origin.is_some_and(|origin| {
+        let is_same_host = Origin::parse(origin).is_some_and(|origin| origin.is_host(host));
+        is_same_host || origins.lists(origin)
+    });
     match origins {
-        Origins::Any if is_trusted(&Origins::SameHost) => Ok(Asker::TrustedPage),
+        _ if is_trusted => Ok(Asker::TrustedPage),
         Origins::Any => Ok(Asker::Anyone),
-        Origins::SameHost | Origins::List(_) if is_trusted(origins) => Ok(Asker::TrustedPage),
         Origins::SameHost | Origins::List(_) => {
             Err(Rejected::new(StatusCode::FORBIDDEN, "pages from this origin may not connect here"))
         }

@@ -177,7 +177,7 @@ fn pages_of_the_same_host_may_connect_and_strangers_not() {
 }
 
 #[test]
-fn listed_origins_replace_the_same_host() {
+fn listed_origins_may_connect_besides_the_same_host() {
     let origins = Origins::parse(&["https://app.example", "http://localhost:3000"]).unwrap();
     let settings = Settings { origins, ..settings() };
     let status = |origin| match check(&request("/", &[("origin", origin)]), &settings) {
@@ -189,7 +189,8 @@ fn listed_origins_replace_the_same_host() {
     assert_eq!(status("http://localhost:3000"), 101);
     assert_eq!(status("http://app.example"), 403);
     assert_eq!(status("https://sub.app.example"), 403);
-    assert_eq!(status("https://broker.example"), 403);
+    assert_eq!(status("https://broker.example"), 101);
+    assert_eq!(status("https://broker.example:8443"), 403);
     assert_eq!(status("null"), 403);
 }
 
