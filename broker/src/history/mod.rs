@@ -56,8 +56,9 @@ impl History {
     /// Remembers messages that were just committed, in the order of their logs. To be called before they are offered to readers.
     pub fn remember(&self, messages: &[SharedDelivery]) {
         let mut state = self.lock();
-        for message in messages {
-            state.tails.push(message);
+        // Neighbours of the same topic find their place once.
+        for run in messages.chunk_by(|one, other| one.delivery.topic == other.delivery.topic) {
+            state.tails.push(&run[0].delivery.topic, run);
         }
     }
 

@@ -38,20 +38,22 @@ impl Tails {
         Self { bytes_max, ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, message: &SharedDelivery) {
-        let Some(position) = message.delivery.position else { return };
-        let topic = &message.delivery.topic;
+    /// Remembers messages of one topic, in the order of its log. Messages without a position are not for remembering.
+    pub(super) fn push(&mut self, topic: &Topic, messages: &[SharedDelivery]) {
         let tail = self.topics.entry(topic.clone()).or_default();
-        if tail.newest.is_some_and(|newest| position <= newest) {
-            return;
+        for message in messages {
+            let Some(position) = message.delivery.position else { continue };
+            if tail.newest.is_some_and(|newest| position <= newest) {
+                continue;
+            }
+            if tail.messages.back().is_some_and(|(last, _)| last.next() != position) {
+                self.bytes -= tail.drop_all();
+            }
+            tail.newest = Some(position);
+            tail.messages.push_back((position, message.clone()));
+            self.bytes += cost(message);
+            self.order.push_back(topic.clone());
         }
-        if tail.messages.back().is_some_and(|(last, _)| last.next() != position) {
-            self.bytes -= tail.drop_all();
-        }
-        tail.newest = Some(position);
-        tail.messages.push_back((position, message.clone()));
-        self.bytes += cost(message);
-        self.order.push_back(topic.clone());
         self.shrink();
     }
 
@@ -156,4 +158,85 @@ impl Tail {
 /// What a remembered message holds: itself, and as much again in the frame that its readers share.
 fn cost(message: &SharedDelivery) -> usize {
     2 * message.bytes() + OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bongsu_protocol::message::{Delivery, Message, Time};
+
+    use super::*;
+    use crate::delivery::Shared;
+
+    fn topic() -> Topic {
+        Topic::parse("t").unwrap()
+    }
+
+    fn message(position: Position) -> SharedDelivery {
+        let (topic, message) = (topic(), Message::new(vec![0; 100]));
+        let position = Some(position);
+        let delivery =
+            Delivery { topic, position, time: Time(0), publisher: String::new(), message, erased: false };
+        Shared::new(Arc::new(delivery))
+    }
+
+    fn at(offset: u64) -> Position {
+        Position::new(1, offset)
+    }
+
+    fn after(position: Position) -> HistoryQuery {
+        HistoryQuery { topic: topic(), range: HistoryRange::Forward(Start::After(position)), limit: 100 }
+    }
+
+    fn offsets(tails: &Tails, position: Position) -> Option<Vec<u64>> {
+        let page = tails.page(&after(position))?;
+        Some(page.items.iter().map(|(position, ..)| position.offset.0).collect())
+    }
+
+    #[test]
+    fn only_what_reaches_back_to_the_reader_is_answered_from_memory() {
+        let mut tails = Tails::new(1 << 20);
+        tails.push(&topic(), &[message(at(5)), message(at(6)), message(at(6)), message(at(7))]);
+        assert_eq!(offsets(&tails, at(4)), Some(vec![5, 6, 7]));
+        assert_eq!(offsets(&tails, at(7)), Some(vec![]));
+        assert_eq!(offsets(&tails, at(3)), None, "4 is not remembered");
+        assert_eq!(offsets(&tails, at(8)), None, "a place past the head is for the store to judge");
+        assert_eq!(offsets(&tails, Position::new(2, 5)), None, "another log is for the store to judge");
+    }
+
+    #[test]
+    fn gap_forgets_what_was_before_it() {
+        let mut tails = Tails::new(1 << 20);
+        tails.push(&topic(), &[message(at(1)), message(at(2)), message(at(4))]);
+        assert_eq!(offsets(&tails, at(1)), None);
+        assert_eq!(offsets(&tails, at(3)), Some(vec![4]));
+    }
+
+    #[test]
+    fn oldest_go_when_the_budget_is_used_up() {
+        let one = cost(&message(at(1)));
+        let mut tails = Tails::new(3 * one);
+        for offset in 1..=5 {
+            tails.push(&topic(), &[message(at(offset))]);
+        }
+        assert_eq!(offsets(&tails, at(1)), None);
+        assert_eq!(offsets(&tails, at(2)), Some(vec![3, 4, 5]));
+        assert_eq!(tails.bytes, 3 * one);
+    }
+
+    #[test]
+    fn page_joins_what_is_remembered_only_without_a_hole() {
+        let page = |offsets: std::ops::RangeInclusive<u64>, head| LogPage {
+            items: offsets.map(|offset| (at(offset), 100, message(at(offset)))).collect(),
+            first: at(1),
+            head: at(head),
+        };
+        let mut tails = Tails::new(1 << 20);
+        tails.push(&topic(), &[message(at(5)), message(at(6))]);
+        tails.extend_back(&topic(), &page(1..=2, 6));
+        assert_eq!(offsets(&tails, at(1)), None);
+        tails.extend_back(&topic(), &page(3..=4, 6));
+        assert_eq!(offsets(&tails, at(2)), Some(vec![3, 4, 5, 6]));
+    }
 }
