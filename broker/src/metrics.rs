@@ -74,6 +74,8 @@ metrics! {
     accepted = "bongsu_connections_accepted_total";
     /// Connections that the listener turned away: too many, or too fast.
     turned_away = "bongsu_connections_turned_away_total";
+    /// Connections that were closed since a request's header did not come in time.
+    header_timeouts = "bongsu_header_timeouts_total";
     /// Handshakes that were refused.
     handshakes_refused = "bongsu_handshakes_refused_total";
     /// Sessions that began.

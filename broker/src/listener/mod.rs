@@ -6,6 +6,7 @@ mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -144,7 +145,12 @@ async fn serve_http(
     service: TowerToHyperService<Router>,
 ) {
     let admission = Arc::clone(admission);
+    let header_timeout = node.settings().http.header_timeout;
+    let has_request = Arc::new(AtomicBool::new(false));
+    // hyper's own timer begins with the first bytes of HTTP/1.1: who sends none, or half of HTTP/2's, would stay for ever.
+    let is_late = has_no_request_after(header_timeout, Arc::clone(&has_request));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        has_request.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(Arc::clone(&admission));
@@ -154,7 +160,7 @@ async fn serve_http(
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(node.settings().http.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(HTTP_HEADER_BYTES_MAX)
         .http2()
         .timer(TokioTimer::new())
@@ -170,13 +176,28 @@ async fn serve_http(
         biased;
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => connection.as_mut().graceful_shutdown(),
         result = connection.as_mut() => return note_end(result.as_ref().err().map(AsRef::as_ref), peer),
+        () = is_late => {
+            METRICS.header_timeouts.add(1);
+            return tracing::debug!(%peer, "no request came in time");
+        }
     }
     let result = connection.await;
     note_end(result.as_ref().err().map(AsRef::as_ref), peer);
 }
 
+/// Waits until a connection has had its time without a request; for ever, if one came by then.
+async fn has_no_request_after(timeout: Duration, has_request: Arc<AtomicBool>) {
+    tokio::time::sleep(timeout).await;
+    if has_request.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
 fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, peer: SocketAddr) {
     if let Some(error) = error {
+        if error.downcast_ref().is_some_and(hyper::Error::is_timeout) {
+            METRICS.header_timeouts.add(1);
+        }
         tracing::debug!(%error, %peer, "an HTTP connection ended early");
     }
 }
