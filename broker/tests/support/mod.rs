@@ -1,6 +1,8 @@
 //! A broker as a process, and a client of the tests' own.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod raw;
+
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -89,6 +91,21 @@ impl Broker {
             .find_map(|line| line.strip_prefix(name))
             .unwrap_or_else(|| panic!("no {name} in {text}"));
         line.trim().parse().expect("a number")
+    }
+
+    /// Waits until a counter stands at least where it is wanted, and says where it stands then.
+    pub async fn counted(&self, name: &str, wanted: u64) -> u64 {
+        let begun = std::time::Instant::now();
+        loop {
+            let text = self.get("/metrics").await;
+            // No number: the broker had no room for the question.
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let count = line.map(|line| line.trim().parse().expect("a number"));
+            if let Some(count) = count.filter(|count| *count >= wanted) {
+                return count;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{name} is {count:?}, not {wanted}");
+        }
     }
 
     /// The answer to a GET, headers and all.
