@@ -111,7 +111,8 @@ settings! {
     /// Every HTTP request, handshakes among them.
     pub struct Http {
         /// Sites whose pages may connect, besides the node's own host; `*` is every site. Clients that send no `Origin` are
-        /// not browsers and pass.
+        /// not browsers and pass. On loopback without `auth.tokens`, the node's own host is `localhost`, a name under it, 127.0.0.0/8
+        /// or `[::1]`, since a stranger can let any other name point to this machine; behind a proxy, list the site.
         pub allowed_origins: Vec<AllowedOrigin> = "[]";
         /// How long a connection may take to send a request's header. Then it is closed.
         pub header_timeout: Duration = "10s" in "1s"..="5m";

@@ -19,12 +19,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Admission, Peer};
-use crate::config::{AllowedOrigin, Reject};
+use crate::config::{AllowedOrigin, Reject, Settings};
 use crate::connection::{self, Io, Opened};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::metrics::METRICS;
 use crate::node::Node;
-use crate::websocket::handshake::{self, Accepted, Deflate, Origins};
+use crate::websocket::handshake::{self, Accepted, Deflate, Origins, OwnHosts};
 use crate::websocket::upgrade;
 
 /// What the path offers; which one is taken is for the client's order to say.
@@ -36,6 +36,7 @@ pub(super) fn routes(node: &Node, origins: Origins) -> Router<Arc<Node>> {
         // So that a plain WebSocket tool works by hand.
         default_subprotocol: Some(Format::Json.sub_protocol()),
         origins,
+        own_hosts: own_hosts(node.settings()),
         deflate: if node.settings().websocket.compression { Deflate::On } else { Deflate::Off },
     };
     Router::new().route("/v1/ws", any(open)).layer(Extension(Arc::new(settings)))
@@ -54,6 +55,12 @@ pub(super) fn origins(allowed: &[AllowedOrigin]) -> anyhow::Result<Origins> {
     Origins::parse(&entries).map_err(|entry| {
         anyhow::anyhow!("http.allowed_origins: {entry} is not an origin: scheme://host or scheme://host:port")
     })
+}
+
+/// A node on loopback without tokens trusts whoever reaches it: that must not be a page of another machine.
+fn own_hosts(settings: &Settings) -> OwnHosts {
+    let trusts_all = settings.listen.ip().to_canonical().is_loopback() && settings.auth.tokens.0.is_empty();
+    if trusts_all { OwnHosts::Loopback } else { OwnHosts::Any }
 }
 
 async fn open(
@@ -178,6 +185,7 @@ mod tests {
             subprotocols: SUBPROTOCOLS,
             default_subprotocol: Some(Format::Json.sub_protocol()),
             origins: origins(&allowed).expect("these are origins"),
+            own_hosts: OwnHosts::Any,
             deflate: Deflate::Off,
         };
         let is_allowed = |origin: &str| {

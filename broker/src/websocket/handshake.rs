@@ -32,7 +32,7 @@ use super::deflate::{self, Agreed};
 mod origin;
 mod token;
 
-pub use origin::Origins;
+pub use origin::{Origins, OwnHosts};
 pub use token::{Source, Token};
 
 /// Bytes of all sub-protocols offered: a token as base64 (4/3 of [`TOKEN_BYTES_MAX`]) and 1 KiB of names. More is
@@ -51,6 +51,8 @@ pub struct Settings {
     pub default_subprotocol: Option<&'static str>,
     /// Which pages may connect.
     pub origins: Origins,
+    /// Which hosts count as a page's own.
+    pub own_hosts: OwnHosts,
     /// Whether compression is offered to clients that ask for it.
     pub deflate: Deflate,
 }
@@ -157,7 +159,7 @@ pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<Accepted, R
         StatusCode::SWITCHING_PROTOCOLS
     };
     let host = host(request)?;
-    let origin = origin::check(request.headers(), host, &settings.origins)?;
+    let origin = origin::check(request.headers(), host, &settings.origins, settings.own_hosts)?;
 
     let offered = joined(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL_BYTES_MAX)?;
     let subprotocol = choose_subprotocol(&offered, settings)?;

@@ -1,5 +1,7 @@
 //! Which pages may connect.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap};
 use http::{StatusCode, Uri};
 
@@ -46,6 +48,19 @@ impl Origins {
     }
 }
 
+/// Which hosts can be a page's own, as `Host` names them.
+///
+/// A stranger's page may let its name point to this machine (DNS rebinding); then its origin and the request's host are the
+/// same, and the browser's user is none the wiser. Where everyone who reaches the node may use it, names of this machine
+/// are the only ones that no stranger can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnHosts {
+    /// Every name: whoever connects has to show a token, or the operator said what anybody may do from afar.
+    Any,
+    /// `localhost`, names under it, 127.0.0.0/8 and `[::1]`.
+    Loopback,
+}
+
 /// Who asked, as far as an `Origin` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
@@ -56,20 +71,28 @@ pub(super) enum Asker {
 }
 
 /// Judges the request's `Origin`.
-pub(super) fn check(headers: &HeaderMap, host: &str, origins: &Origins) -> Result<Asker, Rejected> {
+pub(super) fn check(
+    headers: &HeaderMap,
+    host: &str,
+    origins: &Origins,
+    own_hosts: OwnHosts,
+) -> Result<Asker, Rejected> {
     let mut values = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = values.next() else { return Ok(Asker::Anyone) };
     let origin = origin.to_str().ok().filter(|_| values.next().is_none());
-    let is_trusted = origin.is_some_and(|origin| {
-        let is_same_host = Origin::parse(origin).is_some_and(|origin| origin.is_host(host));
-        is_same_host || origins.lists(origin)
-    });
+    let same_host = origin.and_then(Origin::parse).filter(|origin| origin.is_host(host));
+    let is_own = same_host.as_ref().is_some_and(|origin| own_hosts == OwnHosts::Any || origin.is_loopback());
     match origins {
-        _ if is_trusted => Ok(Asker::TrustedPage),
+        _ if is_own || origin.is_some_and(|origin| origins.lists(origin)) => Ok(Asker::TrustedPage),
         Origins::Any => Ok(Asker::Anyone),
-        Origins::SameHost | Origins::List(_) => {
-            Err(Rejected::new(StatusCode::FORBIDDEN, "pages from this origin may not connect here"))
-        }
+        Origins::SameHost | Origins::List(_) => Err(Rejected::new(
+            StatusCode::FORBIDDEN,
+            if same_host.is_some() {
+                "this node has no tokens, so its pages connect from localhost only: allow this origin by name"
+            } else {
+                "pages from this origin may not connect here"
+            },
+        )),
     }
 }
 
@@ -101,5 +124,13 @@ impl Origin {
     /// Whether a `Host` header means the same host and, with the port implied by the page's scheme, the same port.
     fn is_host(&self, host: &str) -> bool {
         Self::parse(&format!("{}://{host}", self.scheme)).is_some_and(|host| host.normal() == self.normal())
+    }
+
+    /// Whether the host is this machine, under a name that nobody else can have.
+    fn is_loopback(&self) -> bool {
+        // RFC 6761, 6.3: all names under `localhost` are this machine, too.
+        let is_localhost = self.host == "localhost" || self.host.ends_with(".localhost");
+        let address = self.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        is_localhost || address.is_ok_and(|address| address.to_canonical().is_loopback())
     }
 }

@@ -9,6 +9,7 @@ fn settings() -> Settings {
         subprotocols: &["bongsu.v1.json", "bongsu.v1.proto"],
         default_subprotocol: Some("bongsu.v1.json"),
         origins: Origins::SameHost,
+        own_hosts: OwnHosts::Any,
         deflate: Deflate::On,
     }
 }
@@ -192,6 +193,35 @@ fn listed_origins_may_connect_besides_the_same_host() {
     assert_eq!(status("https://broker.example"), 101);
     assert_eq!(status("https://broker.example:8443"), 403);
     assert_eq!(status("null"), 403);
+}
+
+#[test]
+fn a_name_that_was_made_to_point_to_this_machine_is_no_host_of_its_own() {
+    let status = |origins: &Origins, host: &str| {
+        let settings = Settings { origins: origins.clone(), own_hosts: OwnHosts::Loopback, ..settings() };
+        let origin = format!("http://{host}");
+        match check(&request("/", &[("host", host), ("origin", &origin)]), &settings) {
+            Ok(accepted) => accepted.status.as_u16(),
+            Err(rejected) => rejected.status.as_u16(),
+        }
+    };
+    let listed = Origins::parse(&["http://broker.example:8080"]).unwrap();
+    for host in
+        ["localhost", "LocalHost:8080", "app.localhost:8080", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080"]
+    {
+        assert_eq!(status(&Origins::SameHost, host), 101, "{host}");
+        assert_eq!(status(&listed, host), 101, "{host}");
+    }
+    for host in
+        ["evil.example:8080", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "10.0.0.1"]
+    {
+        assert_eq!(status(&Origins::SameHost, host), 403, "{host}");
+        assert_eq!(status(&listed, host), 403, "{host}");
+        assert_eq!(status(&Origins::Any, host), 101, "{host}");
+    }
+    assert_eq!(status(&listed, "broker.example:8080"), 101);
+    let settings = Settings { own_hosts: OwnHosts::Loopback, ..settings() };
+    assert!(check(&request("/", &[]), &settings).is_ok(), "programs send no origin and pass");
 }
 
 #[test]
