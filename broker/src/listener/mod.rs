@@ -214,9 +214,9 @@ fn tune(stream: &TcpStream, node: &Node) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(websocket.send_buffer_bytes.as_usize())?;
-    // A peer that vanished is noticed by the kernel, also where nothing is read.
+    // A peer that vanished is noticed by the kernel, also where nothing is read; later than by us, who know the reason.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(websocket.write_timeout))?;
+    socket.set_tcp_user_timeout(Some(websocket.write_timeout.saturating_mul(2)))?;
     Ok(())
 }
 
