@@ -140,7 +140,11 @@ impl Outbound {
         if state.writer.is_blocked || state.is_close_sent() {
             return;
         }
-        let flushed = state.write_to(self.wire, |slices| socket.try_write_vectored(slices));
+        let flushed = state.write_to(self.wire, |slices| match slices {
+            // The plain call is cheaper, and single messages are what nobody can write together.
+            [frame] => socket.try_write(frame),
+            _ => socket.try_write_vectored(slices),
+        });
         if !matches!(flushed, Ok(Flushed::All)) || state.needs_task() {
             self.bell.notify_one();
         }
