@@ -135,7 +135,7 @@ impl Broker {
                 began.elapsed() < PATIENCE,
                 "connections that were closed are still there after {PATIENCE:?}"
             );
-            std::thread::sleep(Duration::from_millis(20));
+            machine::pause(Duration::from_millis(20));
         }
         Ok(())
     }

@@ -5,14 +5,15 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Clock ticks of `/proc/PID/stat` in a second: what Linux tells programs on every architecture (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// How long a process that was asked to end may take, before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Seconds that a process that was asked to end may take, before it is killed.
+const STOP_SECONDS: i64 = 20;
 
 /// Where the measured process runs, and where its load.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,7 @@ pub(crate) fn settled_kib(pid: u32) -> anyhow::Result<u64> {
     let began = Instant::now();
     let (mut kib, mut cpu) = (resident_kib(pid)?, cpu_seconds(pid)?);
     loop {
-        std::thread::sleep(Duration::from_millis(500));
+        pause(Duration::from_millis(500));
         let (kib_now, cpu_now) = (resident_kib(pid)?, cpu_seconds(pid)?);
         if kib_now.abs_diff(kib) <= 16 && cpu_now - cpu <= 0.02 || began.elapsed() > Duration::from_secs(15) {
             return Ok(kib_now);
@@ -78,17 +79,25 @@ pub(crate) fn stop(child: &mut Child) -> anyhow::Result<()> {
         return Ok(());
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process number")?;
+    let descriptor = pidfd_open(pid, PidfdFlags::empty())?;
     kill_process(pid, Signal::TERM)?;
-    let began = Instant::now();
-    while child.try_wait()?.is_none() {
-        if began.elapsed() > STOP_TIMEOUT {
-            child.kill()?;
-            child.wait()?;
-            anyhow::bail!("the process did not end within {STOP_TIMEOUT:?} and was killed");
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    // Readable once the process has ended.
+    let timeout = Timespec { tv_sec: STOP_SECONDS, tv_nsec: 0 };
+    let n_ended = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout))?;
+    if n_ended == 0 {
+        child.kill()?;
     }
+    child.wait()?;
+    ensure!(n_ended > 0, "the process did not end within {STOP_SECONDS} s and was killed");
     Ok(())
+}
+
+/// Lets time pass between two looks at another process, which has no way to say that it has settled.
+pub(crate) fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 /// Open files that this process may hold must reach for that many connections.

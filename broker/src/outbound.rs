@@ -65,6 +65,8 @@ struct Writer {
     progress_at: Duration,
     /// When something was last written.
     written_at: Duration,
+    /// When a full socket last took bytes again: the other side reads, however slowly.
+    drained_at: Duration,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -208,6 +210,12 @@ impl State {
         self.writer.progress_at
     }
 
+    /// When a full socket last took bytes again.
+    #[must_use]
+    pub const fn drained_at(&self) -> Duration {
+        self.writer.drained_at
+    }
+
     /// When something was last written.
     #[must_use]
     pub const fn written_at(&self) -> Duration {
@@ -246,6 +254,7 @@ impl State {
                 return Ok(if writer.closed == Closed::Queued { Flushed::Closed } else { Flushed::All });
             }
             match writer.write_once(&mut write) {
+                Ok(()) if writer.is_blocked => writer.drained_at = writer.progress_at,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     writer.is_blocked = true;

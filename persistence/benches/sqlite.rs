@@ -240,7 +240,7 @@ async fn bare_connection(folder: &Path, table_end: &str) -> SqliteConnection {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .pragma("cache_size", "-8192")
+        .pragma("cache_size", "-4096")
         .disable_statement_logging();
     let mut connection = options.connect().await.unwrap();
     let table = format!(

@@ -123,8 +123,9 @@ settings! {
         /// A connection that sent nothing for this long, give or take a tenth, gets a ping. Proxies tend to cut silent
         /// connections after 30 or 60 seconds.
         pub ping_interval: Duration = "25s" in "1s"..="10m";
-        /// A connection that sends nothing for this long after a ping is closed as dead.
-        pub pong_timeout: Duration = "20s" in "1s"..="10m";
+        /// A connection that sends nothing for this long after a ping is closed as dead. Long enough for a client that reads
+        /// 10 KB a second to get through what its socket holds before the ping.
+        pub pong_timeout: Duration = "40s" in "1s"..="10m";
         /// A connection whose peer takes no byte of what waits for it for this long is closed as slow.
         pub write_timeout: Duration = "60s" in "1s"..="1h";
         /// Whether clients may negotiate permessage-deflate. A message is compressed once for all who did.
@@ -156,7 +157,7 @@ settings! {
         pub publish_bytes_in_flight: ByteSize = "64MiB" in "4MiB"..="16GiB";
         /// Bytes of newest messages that this node keeps in memory, so that readers that are a little behind cost no query. The
         /// oldest go first.
-        pub tail_cache_bytes: ByteSize = "8MiB" in "1MiB"..="64GiB";
+        pub tail_cache_bytes: ByteSize = "4MiB" in "1MiB"..="64GiB";
         /// Pages that this node reads from the store at the same time. Further readers wait; equal reads are made once.
         pub history_reads: usize = "8" in "1"..="1024";
         /// Members of one topic. More are refused with `too_many`.

@@ -88,11 +88,10 @@ impl Timers {
         times.into_iter().flatten().fold(self.ping_at, Duration::min)
     }
 
-    /// When a client that does not answer is taken for dead. A full socket that still takes bytes belongs to one that is slow: its pong
-    /// waits behind what it has yet to read.
+    /// When a client that does not answer is taken for dead. One whose full socket takes bytes again is slow: its pong waits behind what
+    /// it has yet to read.
     fn dead_at(&self, state: &State) -> Option<Duration> {
-        let alive_at = |at: Duration| if state.is_blocked() { at.max(state.progress_at()) } else { at };
-        self.pinged_at.map(|at| alive_at(at) + self.timing.pong_timeout)
+        self.pinged_at.map(|at| at.max(state.drained_at()) + self.timing.pong_timeout)
     }
 
     /// Does what is due, or says what the connection must do.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bytes that a subscription holds for a reader that is slower than the broker: 1 MiB, a few thousand small messages. When it
-/// is full, the client stops reading its socket; see [`FULL_PATIENCE`]. A single frame may go past it.
+/// is full, the client stops reading its socket; after a while it lets its subscription pause. A single frame may go past it.
 pub const SUBSCRIPTION_BYTES_DEFAULT: usize = 1 << 20;
 
 /// Bytes of published messages without an acknowledgment: 4 MiB, about a second of a fast link at a high round-trip time. A

@@ -42,7 +42,7 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// When a commit reaches the disk. By default before it is acknowledged.
     pub synchronous: Synchronous,
-    /// Connections that read at the same time, at least 1. By default 2; each costs a thread and up to 2 MiB of cache.
+    /// Connections that read at the same time, at least 1. By default 2; each costs a thread and up to 1 MiB of cache.
     pub readers: u32,
     /// The largest size of the file in bytes; past it, appends fail as on a full disk until something is removed.
     /// By default none. Counted in whole pages of 4 KiB, without the write-ahead log of some MiB.

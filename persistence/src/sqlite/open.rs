@@ -101,13 +101,13 @@ pub(super) fn writer_options(path: &Path, synchronous: Synchronous) -> SqliteCon
     common_options(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
-        // Negative: KiB. 8 MiB hold the tails of some thousand logs, so that an append seldom reads.
-        .pragma("cache_size", "-8192")
+        // Negative: KiB. 4 MiB hold the tails of a thousand logs, so that an append seldom reads.
+        .pragma("cache_size", "-4096")
 }
 
 /// The settings of the connections that read.
 pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
-    common_options(path).read_only(true).pragma("cache_size", "-2048")
+    common_options(path).read_only(true).pragma("cache_size", "-1024")
 }
 
 async fn pragma(connection: &mut SqliteConnection, name: &str) -> Result<i64, sqlx::Error> {
