@@ -15,6 +15,7 @@ use crate::config::{Policies, Settings};
 use crate::drain::Drain;
 use crate::history::History;
 use crate::hub::Hub;
+use crate::limits::STORE_DEADLINE;
 use crate::outbound::ConnectionId;
 use crate::presence::Presence;
 use crate::publisher::Publisher;
@@ -61,6 +62,7 @@ impl Node {
             History::new(Arc::clone(&store), limits.tail_cache_bytes.as_usize(), limits.history_reads);
         let appender = AppenderLimits {
             bytes_max: limits.publish_bytes_in_flight.as_usize(),
+            deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };
         let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &policies, appender));

@@ -20,7 +20,6 @@ use bongsu_protocol::event::Published;
 use bongsu_protocol::message::NewMessage;
 use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::SlowReader;
-use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::{Kind, Policies};
@@ -55,8 +54,6 @@ pub enum Completion {
         /// Which place.
         part: usize,
     },
-    /// Somebody who waits.
-    Waiter(oneshot::Sender<Result<Published, Error>>),
     /// Nobody.
     Nobody,
 }
@@ -211,7 +208,6 @@ impl Completion {
     fn complete(self, result: Result<Published, Error>) {
         match self {
             Self::Connection { outbound, id, part } => outbound.lock().session.published(id, part, result),
-            Self::Waiter(waiter) => drop(waiter.send(result)),
             Self::Nobody => {}
         }
     }
@@ -222,7 +218,7 @@ impl Completion {
             Self::Connection { outbound: to, id, part } => {
                 acknowledgments.push(Acknowledgment { to, id, part, result });
             }
-            Self::Waiter(_) | Self::Nobody => self.complete(result),
+            Self::Nobody => {}
         }
     }
 }
