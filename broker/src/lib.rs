@@ -16,6 +16,7 @@ pub mod listener;
 pub mod metrics;
 pub mod node;
 pub mod outbound;
+mod pace;
 pub mod presence;
 pub mod publisher;
 pub mod retention;

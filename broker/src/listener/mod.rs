@@ -21,11 +21,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock;
+use crate::config::PublishRate;
 use crate::connection::Duplex;
 use crate::drain::Phase;
 use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX, LISTEN_BACKLOG, TURNED_AWAY_RETRY_SECONDS};
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::pace::Pace;
 use crate::websocket::handshake::Origins;
 
 /// Where a request came from; an extension of each request.
@@ -77,7 +79,8 @@ impl Listener {
     pub async fn serve(self, node: Arc<Node>) {
         let service = TowerToHyperService::new(routes(&node, self.origins));
         let mut phase = node.drain().subscribe();
-        let mut pace = Pace::new(node.settings().limits.connect_rate);
+        let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
+        let mut pace = Pace::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -94,7 +97,7 @@ impl Listener {
                 }
             };
             METRICS.accepted.add(1);
-            if !pace.admits(clock::monotonic()) {
+            if pace.take(rate, clock::monotonic()).is_err() {
                 turn_away(&stream, "429 Too Many Requests");
                 continue;
             }
@@ -231,26 +234,8 @@ fn turn_away(stream: &TcpStream, status: &str) {
 }
 
 /// How fast connections are admitted: at most a second's worth at once.
-#[derive(Debug)]
-struct Pace {
-    each: Duration,
-    /// When a second's worth would be admitted at once again.
-    full_at: Duration,
-}
-
-impl Pace {
-    fn new(per_second: u32) -> Self {
-        Self { each: Duration::from_secs(1) / per_second.max(1), full_at: Duration::ZERO }
-    }
-
-    fn admits(&mut self, now: Duration) -> bool {
-        let full_at = self.full_at.max(now) + self.each;
-        let admits = full_at <= now + Duration::from_secs(1);
-        if admits {
-            self.full_at = full_at;
-        }
-        admits
-    }
+const fn at_most_a_second_at_once(per_second: u32) -> PublishRate {
+    PublishRate { per_second, burst: per_second }
 }
 
 #[cfg(test)]
@@ -259,10 +244,11 @@ mod tests {
 
     #[test]
     fn connections_past_the_rate_are_turned_away() {
-        let mut pace = Pace::new(10);
-        let admitted = (0..20).filter(|_| pace.admits(Duration::from_secs(5))).count();
+        let rate = at_most_a_second_at_once(10);
+        let mut pace = Pace::default();
+        let admitted = (0..20).filter(|_| pace.take(rate, Duration::from_secs(5)).is_ok()).count();
         assert_eq!(admitted, 10);
-        assert!(pace.admits(Duration::from_millis(5100)));
-        assert!(!pace.admits(Duration::from_millis(5100)));
+        assert!(pace.take(rate, Duration::from_millis(5100)).is_ok());
+        assert!(pace.take(rate, Duration::from_millis(5100)).is_err());
     }
 }

@@ -7,36 +7,20 @@ use bongsu_protocol::topic::Topic;
 
 use crate::config::PublishRate;
 use crate::limits::RATED_TOPICS_MAX;
+use crate::pace::Pace;
 
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    buckets: HashMap<Topic, Bucket>,
-}
-
-/// When the bucket would be full again, had nothing more been taken: one number says how much is in it.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    full_at: Duration,
+    paces: HashMap<Topic, Pace>,
 }
 
 impl Rates {
     /// Takes one message's worth, or says how long to wait for it.
     pub(super) fn take(&mut self, topic: &Topic, rate: PublishRate, now: Duration) -> Result<(), Duration> {
-        if self.buckets.len() >= RATED_TOPICS_MAX {
-            // A full bucket says nothing that a missing one does not.
-            self.buckets.retain(|_, bucket| bucket.full_at > now);
+        if self.paces.len() >= RATED_TOPICS_MAX {
+            self.paces.retain(|_, pace| !pace.is_full(now));
         }
-        let each = Duration::from_secs(1) / rate.per_second.max(1);
-        let whole = each.saturating_mul(rate.burst.max(1));
-        let bucket = self.buckets.entry(topic.clone()).or_insert(Bucket { full_at: now });
-        let full_at = bucket.full_at.max(now) + each;
-        match full_at.checked_sub(now + whole) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                bucket.full_at = full_at;
-                Ok(())
-            }
-        }
+        self.paces.entry(topic.clone()).or_default().take(rate, now)
     }
 }
 
