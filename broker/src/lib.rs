@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;

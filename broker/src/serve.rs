@@ -72,6 +72,7 @@ async fn drain(node: &Node) -> anyhow::Result<()> {
 
 async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<SqliteStore>>)> {
     match settings.storage.kind {
+        StorageKind::Postgres => anyhow::bail!("postgres is not part of this build"),
         StorageKind::Memory => Ok((Arc::new(MemoryStore::default()), None)),
         StorageKind::Sqlite => {
             let directory = &settings.data;

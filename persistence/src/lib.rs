@@ -8,9 +8,11 @@
 //! | [`store`] | the trait [`Store`](store::Store) and its vocabulary: what every implementation promises |
 //! | [`memory`] | a store in memory: for tests, and the oracle that the others are compared with |
 //! | [`sqlite`] | a store in one SQLite file: for one node, without set-up |
+//! | `journal` | which logs changed, for the two above |
 //! | [`appender`] | group commit: many publishers, one transaction after another |
 
 pub mod appender;
+mod journal;
 pub mod memory;
 pub mod sqlite;
 pub mod store;

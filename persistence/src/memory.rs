@@ -13,8 +13,10 @@ use bongsu_protocol::topic::Topic;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::journal::Journal;
 use crate::store::{
-    Append, Appended, Error, LogBounds, REMOVE_STEP_MAX, Removal, Removed, Retention, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, LogBounds, REMOVE_STEP_MAX, Removal, Removed, Retention,
+    Store, TopicsQuery,
 };
 
 /// Keeps logs in memory, for as long as the process lives. Nothing bounds it but retention.
@@ -28,6 +30,7 @@ struct State {
     logs: BTreeMap<Topic, Log>,
     /// The largest epoch of any log that was deleted. A new log's epoch is larger, whatever its topic and the clock say.
     epoch_floor: u64,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         let mut state = self.lock();
-        let outcomes = batch.into_iter().map(|append| state.append(append)).collect();
+        let outcomes: Vec<_> = batch.into_iter().map(|append| state.append(append)).collect();
+        state.journal.note(&outcomes);
         future::ready(Ok(outcomes)).boxed()
     }
 
@@ -90,6 +94,11 @@ impl Store for MemoryStore {
             })
             .collect();
         future::ready(Ok(logs)).boxed()
+    }
+
+    fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
+        let changes = self.lock().journal.since(since.as_ref());
+        future::ready(Ok(changes)).boxed()
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, Error>> {

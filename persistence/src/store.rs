@@ -45,6 +45,16 @@ pub trait Store: Send + Sync + 'static {
     /// As [`read`](Self::read).
     fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>>;
 
+    /// Tells which logs were appended to since an earlier answer, by anyone: how a node that may have missed something learns
+    /// what. Without a mark it answers only the mark of this moment.
+    ///
+    /// Every append is told by exactly one of two answers in a row: what was committed when the first was made by none of the
+    /// second, what was not, but is when the second is made, by the second, as far as that is [`complete`](Changes::complete).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); asking again with the same mark is always safe.
+    fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>>;
+
     /// Takes messages away: by retention, on command, or a whole log.
     ///
     /// # Errors
@@ -113,6 +123,36 @@ pub struct LogBounds {
     /// The oldest kept message's place; one after `head` if none is kept.
     pub first: Position,
     /// The newest message's place, also where it was trimmed.
+    pub head: Position,
+}
+
+/// Most logs in one answer of [`Store::changes`]: some 10 MiB. When more changed, the answer is not complete.
+pub const CHANGED_MAX: usize = 100_000;
+
+/// A moment in the history of all logs. Only the store that gave it can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeMark(pub String);
+
+/// What was appended to since a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Each log once, in no order. Logs that were deleted since may be missing.
+    pub changed: Vec<Changed>,
+    /// The moment of this answer.
+    pub mark: ChangeMark,
+    /// False: the mark is of another store or too old, or more than [`CHANGED_MAX`] logs changed. Then anything may have, and
+    /// `changed` is empty.
+    pub complete: bool,
+}
+
+/// A log that was appended to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Whose log.
+    pub topic: Topic,
+    /// The place before the first message that was appended; offset 0 if that was the first of its epoch.
+    pub before: Position,
+    /// The place of the last one.
     pub head: Position,
 }
 

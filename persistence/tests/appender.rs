@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bongsu_persistence::appender::{Appender, AppenderLimits, Failure, MESSAGE_OVERHEAD_BYTES, Submission};
 use bongsu_persistence::memory::MemoryStore;
-use bongsu_persistence::store::{Append, Appended, Error, LogBounds, Removal, Removed, Store, TopicsQuery};
+use bongsu_persistence::store::{
+    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+};
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
 use bongsu_protocol::message::{Message, NewMessage, Time};
@@ -78,6 +80,10 @@ impl Store for Told {
 
     fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
         self.memory.topics(query)
+    }
+
+    fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
+        self.memory.changes(since)
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, Error>> {

@@ -9,7 +9,7 @@ use super::explain::lines;
 use super::schema::{Origins, Reader, Setting, Spec};
 use super::settings::{Anonymous, Settings, TopicPolicy};
 use super::value::{Grant, Name};
-use super::word::TopicKind;
+use super::word::{StorageKind, TopicKind};
 
 /// Fills in what depends on the host and on other settings.
 pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
@@ -17,6 +17,9 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
         && let Some(name) = host_name()
     {
         settings.node.name = name;
+    }
+    if !origins.is_given("storage.kind") && settings.postgres.url.is_some() {
+        settings.storage.kind = StorageKind::Postgres;
     }
     if !is_auth_given(settings, origins) {
         let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
@@ -50,6 +53,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Nodes that hear of each other must keep their logs in one place.
+    fn validate_cluster(&self, check: &mut Check<'_>) {
+        let is_postgres = self.storage.kind == StorageKind::Postgres;
+        if is_postgres && self.postgres.url.is_none() {
+            check.fail("storage.kind", "`postgres` needs postgres.url: where the database is".to_owned());
+        }
+        if self.redis.url.is_some() && !is_postgres {
+            let rule =
+                "nodes that share a Redis must share a Postgres: set postgres.url, or leave redis.url out";
+            check.fail("redis.url", rule.to_owned());
+        }
+    }
+
     /// Checks the rules that concern more than one setting and tells all that do not hold. `origins` says which settings
     /// somebody gave: a default is never at odds with anything.
     #[must_use]
@@ -57,6 +73,7 @@ impl Settings {
         let mut check = Check { values: lines(self).into_iter().collect(), origins, errors: Vec::new() };
         self.validate_reach(&mut check);
         self.validate_tokens(&mut check);
+        self.validate_cluster(&mut check);
         if self.drain.spread > self.drain.grace {
             let shown = &check.values["drain.grace"];
             let rule = format!(

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
-//! | `value`, `word` | the types a setting can have, and how each is written |
+//! | `value`, `url`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `check` | rules that concern more than one setting |
@@ -23,6 +23,7 @@ mod schema;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+mod url;
 mod value;
 mod word;
 
@@ -34,6 +35,7 @@ pub use layers::SettingsArgs;
 pub use policy::{Kind, Policies, Policy, PublishRate};
 pub use schema::{Origin, Origins, Tables};
 pub use settings::Settings;
+pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
 pub use word::{LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 

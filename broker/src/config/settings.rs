@@ -10,6 +10,7 @@ use std::time::Duration;
 use bongsu_protocol::topic::TopicFilter;
 
 use super::schema::{Tables, settings};
+use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
 use super::word::{LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 
@@ -27,6 +28,12 @@ settings! {
         pub data: PathBuf = "./bongsu-data";
         /// Where logs are kept.
         pub storage: Storage;
+        /// The Postgres that nodes of a cluster keep their logs in.
+        pub postgres: Postgres;
+        /// The Redis that nodes of a cluster speak to each other through. Without one, this node is alone.
+        pub redis: Redis;
+        /// The cluster that this node belongs to.
+        pub cluster: Cluster;
         /// What the process writes to standard error.
         pub log: Log;
         /// Who may do what.
@@ -59,10 +66,34 @@ settings! {
 
     /// Where logs are kept.
     pub struct Storage {
-        /// `sqlite` keeps them in the data directory; `memory` forgets them when the process ends.
-        pub kind: StorageKind = "sqlite";
+        /// `postgres` keeps them where `postgres.url` says, for any number of nodes; `sqlite` keeps them in the data directory, for
+        /// one node; `memory` forgets them when the process ends.
+        pub kind: StorageKind = "sqlite" shown "`postgres` where `postgres.url` is set, else `sqlite`";
         /// What an acknowledged publish survives: `full` a power cut, `normal` a crash of the process only.
         pub synchronous: Synchronous = "full";
+    }
+
+    /// The Postgres that nodes of a cluster keep their logs in: version 14 or newer.
+    pub struct Postgres {
+        /// Its address: `postgres://user:password@host:5432/database?sslmode=verify-full`. The environment variable
+        /// `BONGSU_POSTGRES__URL` keeps the password out of the process list.
+        pub url: Option<ServerUrl> = "none";
+    }
+
+    /// The Redis that nodes of a cluster speak to each other through. It carries hints only: nothing that was acknowledged is lost
+    /// without it.
+    pub struct Redis {
+        /// Its address: `redis://user:password@host:6379`, or `rediss://` for TLS. The environment variable `BONGSU_REDIS__URL` keeps
+        /// the password out of the process list.
+        pub url: Option<ServerUrl> = "none";
+    }
+
+    /// The cluster that this node belongs to.
+    pub struct Cluster {
+        /// Its name, the first part of everything that it keeps in Redis: clusters with different names share one Redis.
+        pub name: Name = "bongsu";
+        /// How long a node that was not heard of still counts as alive. Afterwards those who were present through it are gone.
+        pub lease: Duration = "10s" in "1s"..="5m";
     }
 
     /// What the process writes to standard error.

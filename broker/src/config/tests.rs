@@ -187,12 +187,12 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
     );
     check(
         "colour = true",
-        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, log, \
+        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, postgres, redis, cluster, log, \
          auth, http, websocket, limits, drain, topics",
     );
     check(
         "foo = 1",
-        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, log, auth, \
+        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, postgres, redis, cluster, log, auth, \
          http, websocket, limits, drain, topics",
     );
     check_all(
@@ -206,7 +206,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         &[("BONGSU_DRAIN_GRACE", "1s")],
         &["--set", "drain=1s"],
         "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, tls, \
-         data, storage, log, auth, http, websocket, limits, drain, topics\n\
+         data, storage, postgres, redis, cluster, log, auth, http, websocket, limits, drain, topics\n\
          drain = … (flag:--set): there is no such setting; it is a section with grace, spread",
     );
     check_all(
@@ -214,7 +214,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         &[],
         &["--set", "topics[0].kind=live"],
         "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, tls, data, storage, \
-         log, auth, http, websocket, limits, drain, topics",
+         postgres, redis, cluster, log, auth, http, websocket, limits, drain, topics",
     );
 }
 
@@ -240,7 +240,7 @@ fn a_bad_value_is_told_with_its_origin_and_what_is_allowed() {
     );
     check(
         "storage.kind = \"redis\"",
-        "storage.kind = \"redis\" (file:bongsu.toml:1): it takes \"sqlite\" or \"memory\"",
+        "storage.kind = \"redis\" (file:bongsu.toml:1): it takes \"postgres\" or \"sqlite\" or \"memory\"",
     );
     check(
         "websocket.compression = \"yes\"",

@@ -39,6 +39,8 @@ macro_rules! words {
 words! {
     /// Which store keeps the logs.
     pub enum StorageKind {
+        /// A Postgres database that nodes share.
+        Postgres = "postgres",
         /// A file in the data directory.
         Sqlite = "sqlite",
         /// Memory only: everything is gone when the process ends.

@@ -21,7 +21,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 
-use crate::store::{Append, Appended, Error, LogBounds, Removal, Removed, Store, TopicsQuery};
+use crate::store::{
+    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+};
 use writer::{Job, Jobs};
 
 /// When a commit reaches the disk.
@@ -121,6 +123,10 @@ impl Store for SqliteStore {
             read::topics(&self.readers, &query).await.map_err(|error| errors::classify(&self.path, &error))
         }
         .boxed()
+    }
+
+    fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
+        std::future::ready(Ok(self.jobs.changes(since.as_ref()))).boxed()
     }
 
     fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, Error>> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bongsu_protocol::topic::Topic;
 use sqlx::sqlite::SqliteConnection;
@@ -15,7 +15,8 @@ use super::ids::Ids;
 use super::open::Lock;
 use super::rows::{Log, column, number};
 use super::{append, remove};
-use crate::store::{Append, Appended, Error, Removal, Removed};
+use crate::journal::Journal;
+use crate::store::{Append, Appended, ChangeMark, Changes, Error, Removal, Removed};
 
 /// Jobs that wait for the writer: few, since whoever has many messages sends them in one batch. When full, callers wait.
 const JOBS_MAX: usize = 16;
@@ -44,9 +45,15 @@ pub(super) enum Job {
 pub(super) struct Jobs {
     sender: mpsc::Sender<Job>,
     path: Arc<PathBuf>,
+    journal: Arc<Mutex<Journal>>,
 }
 
 impl Jobs {
+    /// Which logs the writer appended to since a mark.
+    pub(super) fn changes(&self, since: Option<&ChangeMark>) -> Changes {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).since(since)
+    }
+
     /// Hands a job over and waits for its result. Dropping the future does not stop a job that was handed over.
     pub(super) async fn run<T>(
         &self,
@@ -76,6 +83,7 @@ pub(super) struct Writer {
     /// As the table `counters` and the largest log number say; kept in step with them.
     pub(super) floors: Floors,
     pub(super) ids: Ids,
+    journal: Arc<Mutex<Journal>>,
     /// Whether `dead_logs` may have rows.
     pub(super) dead: bool,
 }
@@ -97,10 +105,19 @@ pub(super) async fn spawn(
     let failed = |error: sqlx::Error| classify(&path, &error);
     let floors = floors(&mut connection).await.map_err(failed)?;
     let ids = Ids::load(&mut connection, ids_in_memory_max).await.map_err(failed)?;
-    let writer = Writer { connection, path: path.clone(), logs: HashMap::new(), floors, ids, dead: true };
+    let journal = Arc::new(Mutex::new(Journal::new(incarnation(&mut connection).await.map_err(failed)?)));
+    let writer = Writer {
+        connection,
+        path: path.clone(),
+        logs: HashMap::new(),
+        floors,
+        ids,
+        journal: journal.clone(),
+        dead: true,
+    };
     let (sender, receiver) = mpsc::channel(JOBS_MAX);
     tokio::spawn(writer.run(receiver, lock));
-    Ok(Jobs { sender, path })
+    Ok(Jobs { sender, path, journal })
 }
 
 async fn floors(connection: &mut SqliteConnection) -> Result<Floors, sqlx::Error> {
@@ -112,6 +129,12 @@ async fn floors(connection: &mut SqliteConnection) -> Result<Floors, sqlx::Error
     Ok(Floors { log: row.try_get(0)?, epoch: number(&row, 1)? })
 }
 
+/// What sets this opening of the file apart from others.
+async fn incarnation(connection: &mut SqliteConnection) -> Result<u128, sqlx::Error> {
+    let random: i64 = connection.fetch_one("SELECT random()").await?.try_get(0)?;
+    Ok(u128::from(random.cast_unsigned()))
+}
+
 impl Writer {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>, lock: Lock) {
         loop {
@@ -120,6 +143,9 @@ impl Writer {
             match job {
                 Some(Job::Append { batch, reply }) => {
                     let result = append::append(&mut self, batch).await;
+                    if let Ok(outcomes) = &result {
+                        self.journal.lock().unwrap_or_else(PoisonError::into_inner).note(outcomes);
+                    }
                     // Nobody waits any more: the job is done all the same.
                     let _ = reply.send(self.settle(result).await);
                 }

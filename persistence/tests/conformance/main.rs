@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod append;
+mod changes;
 mod ids;
 mod read;
 mod remove;
@@ -80,6 +81,13 @@ macro_rules! conformance {
                     a_listing_goes_on_after_a_name
                     many_logs_are_listed_page_by_page
                     bounds_tell_what_is_kept;
+                changes:
+                    every_append_is_told_by_one_of_two_answers_in_a_row
+                    a_log_is_told_once_with_all_that_was_appended
+                    nothing_is_told_of_what_was_not_stored
+                    a_log_made_anew_is_told_from_its_beginning
+                    a_strange_mark_is_answered_with_not_complete
+                    appends_at_the_same_time_are_all_told;
                 remove:
                     retention_by_age_takes_what_is_older
                     retention_by_count_keeps_the_newest
