@@ -1,7 +1,9 @@
 //! What tests need besides Rust, and how it comes onto a fresh machine.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 /// A program that tests run, and the Debian package that has it.
 struct Need {
     program: &'static str,
+    /// The option that makes it print its version.
+    version: &'static str,
     package: &'static str,
     /// Smallest major version; 0 takes any.
     major_min: u32,
@@ -17,15 +21,26 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     // 18 is what Debian 12 has.
-    Need { program: "node", package: "nodejs", major_min: 18, reason: "runs the TypeScript client's tests" },
-    Need { program: "npm", package: "npm", major_min: 0, reason: "installs what those tests need" },
-    Need {
-        program: "chromium",
-        package: "chromium",
-        major_min: 0,
-        reason: "is the browser of the browser tests",
-    },
+    Need::new("node", "nodejs", 18, "runs the TypeScript client's tests"),
+    Need::new("npm", "npm", 0, "installs what those tests need"),
+    Need::new("chromium", "chromium", 0, "is the browser of the browser tests"),
+    // 7 brought sharded pub/sub.
+    Need::new(
+        "redis-server",
+        "redis-server",
+        7,
+        "carries messages between nodes, and is its own Sentinel and Cluster",
+    ),
+    Need::new("redis-cli", "redis-tools", 7, "is how tests move slots and cut connections"),
+    Need::new("postgres", "postgresql", 14, "keeps the logs of a cluster"),
+    Need { version: "-V", ..Need::new("ip", "iproute2", 0, "cuts the network between a node and Redis") },
 ];
+
+impl Need {
+    const fn new(program: &'static str, package: &'static str, major_min: u32, reason: &'static str) -> Self {
+        Self { program, version: "--version", package, major_min, reason }
+    }
+}
 
 /// Sees that every needed program is there. Installs what is missing as root on Debian, and elsewhere says what to install.
 pub(crate) fn ensure() -> Result<()> {
@@ -55,15 +70,30 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 fn is_there(need: &Need) -> bool {
-    let chosen = env::var_os("CHROMIUM").filter(|_| need.package == "chromium");
-    let program = chosen.unwrap_or_else(|| need.program.into());
-    let output = Command::new(program).arg("--version").stderr(Stdio::null()).output();
+    let output = Command::new(program_of(need)).arg(need.version).stderr(Stdio::null()).output();
     let Ok(output) = output else { return false };
-    // `v18.20.4`, `9.2.0`, `Chromium 140.0.7339.80 built on Debian`.
+    // `v18.20.4`, `9.2.0`, `Chromium 140.0.7339.80 built on Debian`, `Redis server v=7.0.15 sha=…`.
     let text = String::from_utf8_lossy(&output.stdout);
     let digits: String =
         text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     output.status.success() && digits.parse::<u32>().is_ok_and(|major| major >= need.major_min)
+}
+
+/// What to run: the browser may be chosen, and Debian keeps the servers of Postgres off the path, one directory for each version.
+fn program_of(need: &Need) -> OsString {
+    match need.package {
+        "chromium" => env::var_os("CHROMIUM").unwrap_or_else(|| need.program.into()),
+        "postgresql" => {
+            let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+            let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+            let newest = versions.map(|entry| entry.path()).max_by_key(|path| number(path));
+            newest.map_or_else(
+                || need.program.into(),
+                |path| path.join("bin").join(need.program).into_os_string(),
+            )
+        }
+        _ => need.program.into(),
+    }
 }
 
 fn is_root_on_debian() -> bool {
@@ -74,6 +104,9 @@ fn is_root_on_debian() -> bool {
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let mut apt_get = Command::new("apt-get");
     apt_get.args(["--quiet", "--quiet"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    // Packages of servers would start theirs, on the ports that everybody else expects to be free; tests start their own. With
+    // these, neither `systemctl` nor `invoke-rc.d` starts anything.
+    apt_get.env("SYSTEMD_OFFLINE", "1").env("RUNLEVEL", "1");
     // Standard output belongs to the tests and their counts.
     let status = apt_get.stdout(Stdio::null()).status().context("apt-get does not start")?;
     if !status.success() {
