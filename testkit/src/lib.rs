@@ -19,6 +19,7 @@ mod process;
 mod redis;
 
 pub use postgres::Postgres;
+pub use process::Process;
 pub use redis::cluster::RedisCluster;
 pub use redis::sentinel::RedisSentinel;
 pub use redis::{Redis, Tls};

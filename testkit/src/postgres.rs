@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::Signal;
 
-use crate::ports::free_port;
 use crate::process::{self, Process};
 use crate::wait_for;
 
@@ -18,7 +17,6 @@ use crate::wait_for;
 /// committed is on the disk.
 pub struct Postgres {
     process: Process,
-    port: u16,
     n_databases: AtomicU64,
 }
 
@@ -27,11 +25,12 @@ impl Postgres {
     /// [`Postgres::shared`].
     #[must_use]
     pub fn start() -> Self {
-        launch("ready to accept connections", &[], |data| {
+        launch(|data| {
             let mut initdb = as_server("initdb");
             initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata"]);
             // What is prepared here is thrown away with the machine's next crash.
-            process::run(initdb.arg(data).arg("--no-sync"))
+            initdb.arg(data).arg("--no-sync");
+            initdb
         })
     }
 
@@ -59,19 +58,19 @@ impl Postgres {
     /// The address of a database on this server.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port())
     }
 
     /// The port that it listens on, the same across restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.process.port()
     }
 
     /// The number of its first process, which a restart changes.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.pid().as_raw_nonzero().get().unsigned_abs()
+        self.process.id()
     }
 
     /// What it has logged since its last start.
@@ -91,7 +90,7 @@ impl Postgres {
     /// Ends it in good order, and connections with it.
     pub fn stop(&self) {
         // SIGINT is Postgres's fast shutdown: SIGTERM would wait for clients to leave.
-        self.process.stop(Signal::INT);
+        self.process.stop_by(Signal::INT);
     }
 
     /// Ends it and all its processes at once (SIGKILL): it recovers from its log at the next start.
@@ -101,7 +100,7 @@ impl Postgres {
 
     /// Starts it again on its port after [`Postgres::stop`] or [`Postgres::kill`], with all that it had committed.
     pub fn start_again(&self) {
-        self.process.start();
+        self.process.start_again();
     }
 
     /// Ends it in good order and starts it again on its port.
@@ -130,23 +129,28 @@ impl Postgres {
     /// not have: whatever was acknowledged survives [`Postgres::promote`]. While the standby is away, commits wait.
     #[must_use]
     pub fn standby(&self) -> Self {
-        let from = self.port.to_string();
-        let standby = launch("ready to accept read-only connections", &["cluster_name=standby"], |data| {
-            let mut backup = as_server("pg_basebackup");
-            backup.args([
-                "--host=127.0.0.1",
-                "--username=postgres",
-                "--wal-method=stream",
-                "--write-recovery-conf",
-            ]);
-            backup.args(["--checkpoint=fast", "--no-sync", "--port", &from, "--pgdata"]);
-            process::run(backup.arg(data))
-        });
-        self.sql("alter system set synchronous_standby_names = 'standby'; select pg_reload_conf()");
+        let standby = launch(|data| backup(self.port(), data));
+        self.await_standby();
+        standby
+    }
+
+    /// Makes this server, which was stopped or killed, a standby of another that has taken its place: what it had is thrown away
+    /// for a copy of the other's. The port stays, so that the two can change places again and again.
+    pub fn follow(&self, primary: &Self) {
+        let data = self.process.directory().join("data");
+        fs::remove_dir_all(&data).expect("the directory is ours and nobody is in it");
+        process::run(&mut backup(primary.port(), &data)).unwrap_or_else(|error| panic!("{error}"));
+        self.start_again();
+        primary.await_standby();
+    }
+
+    fn await_standby(&self) {
+        self.sql(&format!(
+            "alter system set synchronous_standby_names = '{STANDBY}'; select pg_reload_conf()"
+        ));
         wait_for("a synchronous standby", || {
             (self.sql("select sync_state from pg_stat_replication").trim() == "sync").then_some(())
         });
-        standby
     }
 
     /// Lets commits through again without a standby.
@@ -154,12 +158,18 @@ impl Postgres {
         self.sql("alter system reset synchronous_standby_names; select pg_reload_conf()");
     }
 
-    /// Makes this standby a primary, and waits until it takes writes. The old primary must be gone before.
+    /// Makes this standby a primary, and waits until it takes writes. The old primary must be gone before. It acknowledges by
+    /// itself until it has a standby of its own.
     pub fn promote(&self) {
+        // The copy of the old primary's configuration.
+        self.forget_standby();
         self.sql("select pg_promote()");
         wait_for("a primary", || (self.sql("select pg_is_in_recovery()").trim() == "f").then_some(()));
     }
 }
+
+/// The name by which a primary knows its standby.
+const STANDBY: &str = "standby";
 
 /// Runs statements in a database, each in a transaction of its own, and returns their rows.
 fn sql(url: &str, statements: &str) -> String {
@@ -170,35 +180,39 @@ fn sql(url: &str, statements: &str) -> String {
     process::run(&mut psql).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn launch(ready: &str, settings: &[&str], fill: impl Fn(&Path) -> Result<String, String>) -> Postgres {
-    loop {
-        let directory = process::directory("postgres");
+fn launch(fill: impl Fn(&Path) -> Command) -> Postgres {
+    // A primary is ready for connections, a standby for read-only connections.
+    let process = Process::launch("postgres", "database system is ready to accept", |directory, port| {
         if let Some((user, group)) = server_user() {
-            std::os::unix::fs::chown(&directory, Some(user), Some(group))
+            std::os::unix::fs::chown(directory, Some(user), Some(group))
                 .expect("root may give a directory away");
         }
         let data = directory.join("data");
-        fill(&data).unwrap_or_else(|error| panic!("{error}"));
-        let port = free_port();
+        process::run(&mut fill(&data)).unwrap_or_else(|error| panic!("{error}"));
         let mut command = words(&as_server("postgres"));
         command.extend(["-D".into(), data.into(), "-p".into(), port.to_string().into()]);
-        // What the shared memory of a test machine's container has room for.
-        let always = [
+        let settings = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
             "max_connections=200",
             "wal_level=replica",
             "fsync=on",
-            "logging_collector=off",
             "lc_messages=C",
+            // Every server may be somebody's standby one day.
+            &format!("cluster_name={STANDBY}"),
         ];
+        command.extend(settings.iter().flat_map(|setting| ["-c".into(), OsString::from(setting)]));
         command
-            .extend(always.iter().chain(settings).flat_map(|setting| ["-c".into(), OsString::from(setting)]));
-        let process = Process::prepare("postgres", &directory, ready, &command);
-        if process.try_start() {
-            return Postgres { process, port, n_databases: AtomicU64::new(0) };
-        }
-    }
+    });
+    Postgres { process, n_databases: AtomicU64::new(0) }
+}
+
+/// The command that copies a running server's data and makes the copy its standby.
+fn backup(port: u16, data: &Path) -> Command {
+    let mut backup = as_server("pg_basebackup");
+    backup.args(["--host=127.0.0.1", "--username=postgres", "--wal-method=stream", "--write-recovery-conf"]);
+    backup.args(["--checkpoint=fast", "--no-sync", "--port", &port.to_string(), "--pgdata"]).arg(data);
+    backup
 }
 
 /// A program of Postgres, run as its own user where we are root, since it refuses to be that.

@@ -1,4 +1,4 @@
-//! One server process, and the watchdog that ends it.
+//! One program that serves on a port, and the watchdog that ends it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,14 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal};
 
+use crate::ports::free_port;
 use crate::wait_for;
 
-/// A server: its command, its directory, and the process while it runs.
+/// A program that serves on a port: its command, its directory, and the process while it runs.
+///
+/// Redis and Postgres have handles of their own; this one is for whatever else a test runs beside them, such as a node. Methods
+/// panic where what they did does not happen within a minute.
 ///
 /// The process is a child of a small shell, which ends it and removes the directory when its standard input ends. That pipe ends
 /// with this process, whatever ends it, and whether or not anything was dropped before.
-pub(crate) struct Process {
+pub struct Process {
     name: String,
+    port: u16,
     directory: PathBuf,
     /// A line of the server's log that holds this says that it serves.
     ready: String,
@@ -26,6 +31,8 @@ pub(crate) struct Process {
 struct Watchdog {
     shell: Child,
     answers: BufReader<ChildStdout>,
+    /// Bytes of the log that earlier processes wrote.
+    log_before: u64,
     /// The server, from its start until it was reaped. The shell reaps it only when asked, so the number names nobody else.
     server: Option<Pid>,
 }
@@ -49,7 +56,7 @@ end() {
 } 2>/dev/null
 while read -r word; do
     case $word in
-        start) setsid "$@" </dev/null >"$log" 2>&1 & server=$!; echo "$server" ;;
+        start) setsid "$@" </dev/null >>"$log" 2>&1 & server=$!; echo "$server" ;;
         kill) end; echo ended ;;
     esac
 done
@@ -58,23 +65,29 @@ rm -rf "$directory" 2>/dev/null || { sleep 1; rm -rf "$directory"; }
 "#;
 
 impl Process {
-    /// Prepares a server without starting it. The directory goes when the server's handle or this process does.
-    pub(crate) fn prepare(name: &str, directory: &Path, ready: &str, command: &[OsString]) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT, "testkit"]).arg(directory).arg(log_of(directory)).args(command);
-        let mut shell = shell
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("sh: {error}"));
-        let answers = BufReader::new(shell.stdout.take().expect("it is piped"));
-        let watchdog = Mutex::new(Watchdog { shell, answers, server: None });
-        Self { name: name.to_owned(), directory: directory.to_owned(), ready: ready.to_owned(), watchdog }
+    /// Starts a program on a free port, in a directory of its own, and waits until it serves.
+    ///
+    /// `prepare` fills the directory and says what to run there; it is asked again where somebody else took the port meanwhile.
+    /// A line of what the program prints, on either output, holds `ready` once it serves.
+    pub fn launch(name: &str, ready: &str, prepare: impl Fn(&Path, u16) -> Vec<OsString>) -> Self {
+        loop {
+            let prefix = format!("bongsu-{name}-");
+            let made = tempfile::Builder::new().prefix(&prefix).tempdir();
+            // The watchdog removes it.
+            let directory = made.unwrap_or_else(|error| panic!("a temporary directory: {error}")).keep();
+            let port = free_port();
+            let command = prepare(&directory, port);
+            let watchdog = Mutex::new(Watchdog::new(&directory, &command));
+            let process = Self { name: name.to_owned(), port, directory, ready: ready.to_owned(), watchdog };
+            if process.try_start() {
+                return process;
+            }
+        }
     }
 
-    /// Starts the server and waits until it serves. `false`: its port is taken, and it is not running.
-    pub(crate) fn try_start(&self) -> bool {
-        let pid = self.watchdog().start();
+    /// Starts it. `false`: its port is taken, and it is not running.
+    fn try_start(&self) -> bool {
+        let pid = self.watchdog().start(&self.directory);
         let mut taken = false;
         wait_for(&format!("start of {}", self.name), || {
             let log = self.log();
@@ -93,14 +106,19 @@ impl Process {
         !taken
     }
 
-    /// Starts the server on the port that it had before, and waits until it serves.
-    pub(crate) fn start(&self) {
+    /// Starts it again on its port after [`Process::stop`] or [`Process::kill`], and waits until it serves.
+    pub fn start_again(&self) {
         // The kernel may hold a port for a moment after its owner's end.
         wait_for("the port to be free again", || self.try_start().then_some(()));
     }
 
-    /// Asks the server to end with this signal, and waits for that.
-    pub(crate) fn stop(&self, signal: Signal) {
+    /// Asks it to end by SIGTERM, and waits for that.
+    pub fn stop(&self) {
+        self.stop_by(Signal::TERM);
+    }
+
+    /// The same, by another signal.
+    pub(crate) fn stop_by(&self, signal: Signal) {
         let Some(pid) = self.watchdog().server else { return };
         // It may have ended by itself.
         let _ = rustix::process::kill_process(pid, signal);
@@ -108,13 +126,13 @@ impl Process {
         self.watchdog().kill();
     }
 
-    /// Ends the server and its children at once, as a power cut would.
-    pub(crate) fn kill(&self) {
+    /// Ends it and its children at once (SIGKILL).
+    pub fn kill(&self) {
         self.watchdog().kill();
     }
 
-    /// Freezes the server and its children, and waits until all of them are.
-    pub(crate) fn pause(&self) {
+    /// Freezes it and its children (SIGSTOP): connections stay open and nobody answers.
+    pub fn pause(&self) {
         let server = self.pid();
         // The server first, so that it makes no more children.
         for pid in std::iter::once(server).chain(children_of(server)) {
@@ -125,31 +143,57 @@ impl Process {
         }
     }
 
-    /// Lets the server and its children go on.
-    pub(crate) fn resume(&self) {
+    /// Lets it and its children go on.
+    pub fn resume(&self) {
         let server = self.pid();
         for pid in children_of(server).into_iter().chain([server]) {
             let _ = rustix::process::kill_process(pid, Signal::CONT);
         }
     }
 
-    /// Whether it was started and not ended since.
-    pub(crate) fn is_running(&self) -> bool {
+    /// The port of the loopback interface that it was given, the same across restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it was neither stopped nor killed. A program that ended by itself counts as running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
         self.watchdog().server.is_some()
     }
 
-    /// The server's process.
+    /// The number of its process, which a restart changes.
     ///
     /// # Panics
     /// Where it is not running.
-    pub(crate) fn pid(&self) -> Pid {
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid().as_raw_nonzero().get().unsigned_abs()
+    }
+
+    fn pid(&self) -> Pid {
         self.watchdog().server.unwrap_or_else(|| panic!("{} is not running", self.name))
     }
 
-    /// What the server has logged since its last start.
-    pub(crate) fn log(&self) -> String {
-        fs::read(log_of(&self.directory))
-            .map_or_else(|_| String::new(), |log| String::from_utf8_lossy(&log).into_owned())
+    /// What it has printed since its last start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let mut log = self.full_log();
+        let before = usize::try_from(self.watchdog().log_before).unwrap_or(usize::MAX);
+        log.split_off(log.floor_char_boundary(before))
+    }
+
+    /// What it has printed since its first start.
+    #[must_use]
+    pub fn full_log(&self) -> String {
+        let log = fs::read(log_of(&self.directory)).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Its directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn watchdog(&self) -> MutexGuard<'_, Watchdog> {
@@ -159,8 +203,21 @@ impl Process {
 }
 
 impl Watchdog {
-    fn start(&mut self) -> Pid {
+    fn new(directory: &Path, command: &[OsString]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT, "testkit"]).arg(directory).arg(log_of(directory)).args(command);
+        let mut shell = shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("sh: {error}"));
+        let answers = BufReader::new(shell.stdout.take().expect("it is piped"));
+        Self { shell, answers, log_before: 0, server: None }
+    }
+
+    fn start(&mut self, directory: &Path) -> Pid {
         assert!(self.server.is_none(), "the server is running");
+        self.log_before = fs::metadata(log_of(directory)).map_or(0, |log| log.len());
         let answer = self.ask("start");
         let pid =
             answer.trim().parse().ok().and_then(Pid::from_raw).expect("the watchdog answers with a number");
@@ -214,13 +271,6 @@ fn state_and_parent(pid: Pid) -> Option<(char, i32)> {
 
 fn log_of(directory: &Path) -> PathBuf {
     directory.join("log")
-}
-
-/// A new directory for one server, which its [`Process`] removes.
-pub(crate) fn directory(prefix: &str) -> PathBuf {
-    let prefix = format!("bongsu-{prefix}-");
-    let made = tempfile::Builder::new().prefix(&prefix).tempdir();
-    made.unwrap_or_else(|error| panic!("a temporary directory: {error}")).keep()
 }
 
 /// Runs a program to its end and returns what it printed.

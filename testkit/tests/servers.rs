@@ -87,6 +87,11 @@ fn a_standby_has_what_the_primary_acknowledged_and_takes_its_place() {
     primary.kill();
     standby.promote();
     assert_eq!(standby.sql("insert into kept values (8); select count(*) from kept").trim(), "2");
+    primary.follow(&standby);
+    standby.sql("insert into kept values (9)");
+    standby.kill();
+    primary.promote();
+    assert_eq!(primary.sql("select count(*) from kept").trim(), "3");
 }
 
 /// The environment variable that makes the test below its own victim.

@@ -8,15 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
-
-use crate::ports::free_port;
 use crate::process::{self, Process};
 
 /// A Redis server on the loopback interface. It keeps nothing on disk: a restart empties it.
 pub struct Redis {
     process: Process,
-    port: u16,
     access: Access,
 }
 
@@ -24,7 +20,7 @@ pub struct Redis {
 struct Access {
     /// Options of `redis-cli`.
     cli: Vec<String>,
-    tls: Option<Tls>,
+    has_tls: bool,
 }
 
 /// What a client of a server with TLS needs.
@@ -34,6 +30,12 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+impl Tls {
+    fn in_directory(directory: &Path) -> Self {
+        Self { certificate: directory.join("certificate.pem"), key: directory.join("key.pem") }
+    }
 }
 
 impl Redis {
@@ -50,10 +52,10 @@ impl Redis {
             Some(at) => vec!["-a".to_owned(), options[at + 1].to_owned(), "--no-auth-warning".to_owned()],
             None => Vec::new(),
         };
-        Self::launch(|directory, port| {
+        Self::launch(Access { cli, has_tls: false }, |directory, port| {
             let mut words = server(directory, port);
             words.extend(options.iter().map(OsString::from));
-            (words, Access { cli: cli.clone(), tls: None })
+            words
         })
     }
 
@@ -68,71 +70,62 @@ impl Redis {
         let cli = login.map_or_else(Vec::new, |(user, password)| {
             ["--user", user, "-a", password, "--no-auth-warning"].map(str::to_owned).to_vec()
         });
-        Self::launch(|directory, port| {
+        Self::launch(Access { cli, has_tls: false }, |directory, port| {
             let file = directory.join("users.acl");
             fs::write(&file, rules.join("\n") + "\n").expect("the directory is ours");
             let mut words = server(directory, port);
             words.extend(["--aclfile".into(), file.into()]);
-            (words, Access { cli: cli.clone(), tls: None })
+            words
         })
     }
 
     /// Starts a server that speaks TLS only. [`Redis::tls`] has the certificate to trust.
     #[must_use]
     pub fn start_with_tls() -> Self {
-        Self::launch(|directory, port| {
-            let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-            let made = rcgen::generate_simple_self_signed(names).expect("two names make a certificate");
-            let tls = Tls { certificate: directory.join("certificate.pem"), key: directory.join("key.pem") };
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("two names make a certificate");
+        let cli = ["--tls", "--insecure"].map(str::to_owned).to_vec();
+        Self::launch(Access { cli, has_tls: true }, |directory, port| {
+            let tls = Tls::in_directory(directory);
             fs::write(&tls.certificate, made.cert.pem()).expect("the directory is ours");
             fs::write(&tls.key, made.signing_key.serialize_pem()).expect("the directory is ours");
             let mut words = server(directory, 0);
             words.extend(["--tls-port".into(), port.to_string().into()]);
             words.extend(["--tls-cert-file".into(), tls.certificate.clone().into()]);
-            words.extend(["--tls-ca-cert-file".into(), tls.certificate.clone().into()]);
-            words.extend(["--tls-key-file".into(), tls.key.clone().into()]);
+            words.extend(["--tls-ca-cert-file".into(), tls.certificate.into()]);
+            words.extend(["--tls-key-file".into(), tls.key.into()]);
             words.extend(["--tls-auth-clients", "no"].map(OsString::from));
-            let certificate = tls.certificate.display().to_string();
-            let cli = vec!["--tls".to_owned(), "--cacert".to_owned(), certificate];
-            (words, Access { cli, tls: Some(tls) })
+            words
         })
     }
 
-    fn launch(prepare: impl Fn(&Path, u16) -> (Vec<OsString>, Access)) -> Self {
-        loop {
-            let directory = process::directory("redis");
-            let port = free_port();
-            let (command, access) = prepare(&directory, port);
-            let process = Process::prepare("redis-server", &directory, READY, &command);
-            if process.try_start() {
-                return Self { process, port, access };
-            }
-        }
+    fn launch(access: Access, words: impl Fn(&Path, u16) -> Vec<OsString>) -> Self {
+        Self { process: Process::launch("redis", READY, words), access }
     }
 
     /// `redis://127.0.0.1:port`, or `rediss://` with TLS. Without user and password.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.access.tls.is_some() { "rediss" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        let scheme = if self.access.has_tls { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     /// The port that it listens on, the same across restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.process.port()
     }
 
     /// The number of its process, which a restart changes.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.pid().as_raw_nonzero().get().unsigned_abs()
+        self.process.id()
     }
 
     /// The certificate of a server with TLS.
     #[must_use]
-    pub fn tls(&self) -> Option<&Tls> {
-        self.access.tls.as_ref()
+    pub fn tls(&self) -> Option<Tls> {
+        self.access.has_tls.then(|| Tls::in_directory(self.process.directory()))
     }
 
     /// What it has logged since its last start.
@@ -154,13 +147,13 @@ impl Redis {
     /// # Errors
     /// What `redis-cli` says.
     pub fn try_cli(&self, command: &[&str]) -> Result<String, String> {
-        let port = self.port.to_string();
+        let port = self.port().to_string();
         process::run(Command::new("redis-cli").args(["-e", "-p", &port]).args(&self.access.cli).args(command))
     }
 
     /// Ends it in good order (SIGTERM).
     pub fn stop(&self) {
-        self.process.stop(Signal::TERM);
+        self.process.stop();
     }
 
     /// Ends it at once (SIGKILL).
@@ -170,7 +163,7 @@ impl Redis {
 
     /// Starts it again on its port after [`Redis::stop`] or [`Redis::kill`], empty.
     pub fn start_again(&self) {
-        self.process.start();
+        self.process.start_again();
     }
 
     /// Whether it was neither stopped nor killed. A server that ended by itself counts as running.
@@ -182,7 +175,7 @@ impl Redis {
     /// Ends it in good order and starts it again on its port, empty.
     pub fn restart(&self) {
         self.stop();
-        self.process.start();
+        self.process.start_again();
     }
 
     /// Freezes it (SIGSTOP): connections stay open and nobody answers.

@@ -1,9 +1,9 @@
 //! Redis behind Sentinel.
 
 use std::fs;
+use std::process::Command;
 
 use super::Redis;
-use crate::ports::free_port;
 use crate::process::{self, Process};
 use crate::wait_for;
 
@@ -11,7 +11,7 @@ use crate::wait_for;
 pub struct RedisSentinel {
     /// In the order of their start; which of them is the primary changes.
     servers: Vec<Redis>,
-    sentinels: Vec<(Process, u16)>,
+    sentinels: Vec<Process>,
 }
 
 impl RedisSentinel {
@@ -46,13 +46,13 @@ impl RedisSentinel {
     /// `redis://127.0.0.1:port` of each sentinel.
     #[must_use]
     pub fn sentinel_urls(&self) -> Vec<String> {
-        self.sentinels.iter().map(|(_, port)| format!("redis://127.0.0.1:{port}")).collect()
+        self.sentinels.iter().map(|sentinel| format!("redis://127.0.0.1:{}", sentinel.port())).collect()
     }
 
     /// The ports of the sentinels.
     #[must_use]
     pub fn sentinel_ports(&self) -> Vec<u16> {
-        self.sentinels.iter().map(|(_, port)| *port).collect()
+        self.sentinels.iter().map(Process::port).collect()
     }
 
     /// The two servers.
@@ -131,16 +131,13 @@ impl RedisSentinel {
 
     /// What a sentinel answers, one word a line; nothing where it does not.
     fn ask(&self, idx: usize, command: &[&str]) -> String {
-        let port = self.sentinels[idx].1.to_string();
-        process::run(std::process::Command::new("redis-cli").args(["-p", &port]).args(command))
-            .unwrap_or_default()
+        let port = self.sentinels[idx].port().to_string();
+        process::run(Command::new("redis-cli").args(["-p", &port]).args(command)).unwrap_or_default()
     }
 }
 
-fn sentinel(primary: u16) -> (Process, u16) {
-    loop {
-        let directory = process::directory("sentinel");
-        let port = free_port();
+fn sentinel(primary: u16) -> Process {
+    Process::launch("sentinel", "+monitor master", |directory, port| {
         let name = RedisSentinel::NAME;
         // A sentinel writes what it learns into its own file.
         let file = directory.join("sentinel.conf");
@@ -150,10 +147,6 @@ fn sentinel(primary: u16) -> (Process, u16) {
             directory.display()
         );
         fs::write(&file, lines).expect("the directory is ours");
-        let command = ["redis-server".into(), file.into(), "--sentinel".into()];
-        let process = Process::prepare("redis-sentinel", &directory, "+monitor master", &command);
-        if process.try_start() {
-            return (process, port);
-        }
-    }
+        vec!["redis-server".into(), file.into(), "--sentinel".into()]
+    })
 }
