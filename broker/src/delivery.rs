@@ -38,6 +38,24 @@ impl Shared {
         self.delivery.message.size_bytes() + self.delivery.topic.as_str().len()
     }
 
+    /// The complete frame of `bongsu.v1.proto`: what nodes hand to each other.
+    #[must_use]
+    pub fn binary_frame(&self) -> Bytes {
+        self.frame(Wire { format: Format::Binary, window: None })
+    }
+
+    /// Takes a message from the front of such frames, and keeps its frame for readers to share. `None` if there is none.
+    #[must_use]
+    pub fn take_binary_frame(frames: &mut Bytes) -> Option<SharedDelivery> {
+        let (frame, body) = frame::take_binary(frames)?;
+        let mut events = codec::decode_events(Format::Binary, &body).ok()?;
+        let (Some(Event::Delivery(delivery)), true) = (events.pop(), events.is_empty()) else { return None };
+        let shared = Self::new(delivery);
+        // It was made a moment ago, so there is no frame yet.
+        let _ = shared.plain[Format::Binary as usize].set(frame);
+        Some(shared)
+    }
+
     /// The complete frame for a wire. The same bytes for everyone who asks alike.
     fn frame(&self, wire: Wire) -> Bytes {
         let plain = self.plain[wire.format as usize]

@@ -79,3 +79,66 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Logs that retention looks at before it lets others use the store.
 pub const RETENTION_LOGS_PER_STEP: usize = 256;
+
+/// Commands of connections that wait for the task that knows the channels. Full: the connection that asks waits.
+pub const INTEREST_COMMANDS_MAX: usize = 1024;
+
+/// Channels that are subscribed or given up together.
+pub const INTEREST_BATCH_MAX: usize = 512;
+
+/// How long a channel that nobody needs stays subscribed, so that reconnecting clients find it.
+pub const INTEREST_LINGER: Duration = Duration::from_secs(10);
+
+/// How long whoever begins to watch a pattern waits for the store to say what changed until then. Past it, it may be told of
+/// messages from shortly before.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of messages that wait to be announced to other nodes: 16 MiB. Full: they are not announced, and counted; readers elsewhere find
+/// them by asking the store.
+pub const ANNOUNCE_BYTES_MAX: usize = 16 << 20;
+
+/// Batches that wait to be announced to other nodes. Full: as above.
+pub const ANNOUNCE_BATCHES_MAX: usize = 4096;
+
+/// Bytes of one frame on the bus, unless its one message is larger: 64 KiB. Whoever receives it keeps it as long as any of its messages.
+pub const BUS_FRAME_BYTES: usize = 64 << 10;
+
+/// How often the heads of topics that were published to are announced.
+pub const HEADS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Topics whose heads are announced at a time. More are left to the next poll of the store.
+pub const HEADS_MAX: usize = 10_000;
+
+/// How often a node tells the others which shapes of patterns it hears.
+pub const SHAPES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the shapes of a node that was not heard of are remembered: long, since one too many costs little.
+pub const SHAPES_MEMORY: Duration = Duration::from_secs(60);
+
+/// A node that was not heard of for this long may have missed new shapes.
+pub const SHAPES_SILENCE: Duration = Duration::from_secs(3);
+
+/// Shapes that are remembered. More are not routed: their readers find messages by asking the store.
+pub const SHAPES_MAX: usize = 256;
+
+/// Nodes whose shapes are remembered.
+pub const NODES_MAX: usize = 1024;
+
+/// How often the store is asked for changes while the bus may lose frames.
+pub const CHANGES_INTERVAL_DEGRADED: Duration = Duration::from_millis(250);
+
+/// How often the store is asked for changes while all is well: what even the announcements of heads lost is found by then.
+pub const CHANGES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the store is asked often after something that other nodes may not know yet: a new shape, a new node.
+pub const CHANGES_CARE: Duration = Duration::from_secs(3);
+
+/// How long a message may wait for those before it, which come by another way, until the store is asked for them.
+pub const REORDER_GRACE: Duration = Duration::from_millis(5);
+
+/// Logs that one shard reads at the same time to fill gaps.
+pub const REPAIRS_MAX: usize = 32;
+
+/// Messages of topics that a pattern just met, which wait until it is known that none came before them; per shard. More are read
+/// from the store instead.
+pub const UNPROVEN_MESSAGES_MAX: usize = 4096;

@@ -98,6 +98,20 @@ metrics! {
     reads = "bongsu_store_reads_total";
     /// Pages of logs that readers caught up with, from memory or from the store.
     pages = "bongsu_catch_up_pages_total";
+    /// Pages that were read from a log since something of it did not come here.
+    repairs = "bongsu_hub_repairs_total";
+    /// Questions to the store which logs changed.
+    changes_polls = "bongsu_changes_polls_total";
+    /// Answers to them that could not tell.
+    changes_incomplete = "bongsu_changes_incomplete_total";
+    /// Times that frames of other nodes may have been lost.
+    bus_interruptions = "bongsu_bus_interruptions_total";
+    /// Frames of other nodes that could not be understood.
+    bus_frames_strange = "bongsu_bus_frames_strange_total";
+    /// Frames that the bus did not take.
+    bus_publish_failed = "bongsu_bus_publish_failed_total";
+    /// Messages that found no room in the queue to other nodes; they find them by asking the store.
+    unannounced = "bongsu_messages_unannounced_total";
     /// Messages that retention took away.
     trimmed = "bongsu_messages_trimmed_total";
 }

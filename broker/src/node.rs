@@ -7,14 +7,18 @@ use std::time::Duration;
 use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
 use bongsu_protocol::session::Bounds;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Authenticator;
+use crate::bus::{Bus, Health, Inbox};
 use crate::clock;
 use crate::config::{Policies, Settings};
 use crate::drain::Drain;
+use crate::feed::{self, Announcer, Ends};
+use crate::heard::Heard;
 use crate::history::History;
-use crate::hub::Hub;
+use crate::hub::{Hub, Probe};
+use crate::interest::{Interest, Reach};
 use crate::limits::STORE_DEADLINE;
 use crate::outbound::ConnectionId;
 use crate::presence::Presence;
@@ -39,7 +43,9 @@ pub struct Node {
     settings: Settings,
     authenticator: Authenticator,
     policies: Arc<Policies>,
-    hub: Hub,
+    interest: Interest,
+    /// How the bus is; `None` on a node that is alone.
+    bus_health: Option<watch::Receiver<Health>>,
     history: Arc<History>,
     publisher: Arc<Publisher>,
     presence: Presence,
@@ -50,28 +56,75 @@ pub struct Node {
     places: Arc<Semaphore>,
 }
 
-impl Node {
-    /// Starts the tasks that connections share, over a store.
-    #[must_use]
-    pub fn start(settings: Settings, store: Arc<dyn Store>) -> Arc<Self> {
-        let policies = Arc::new(Policies::new(&settings.topics.0));
-        let n_shards = std::thread::available_parallelism().map_or(1, usize::from);
-        let hub = Hub::spawn(n_shards, &policies);
+/// The ways that messages take to the readers of this node and of others.
+struct Paths {
+    interest: Interest,
+    hub: Hub,
+    history: Arc<History>,
+    announcer: Announcer,
+}
+
+impl Paths {
+    fn lay(
+        settings: &Settings,
+        store: &Arc<dyn Store>,
+        policies: &Arc<Policies>,
+        cluster: Option<(Arc<dyn Bus>, Inbox)>,
+    ) -> Self {
         let limits = &settings.limits;
-        let history =
-            History::new(Arc::clone(&store), limits.tail_cache_bytes.as_usize(), limits.history_reads);
+        let n_shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let history = |heard: &Arc<Heard>| {
+            let tail_bytes = limits.tail_cache_bytes.as_usize();
+            History::new(Arc::clone(store), Arc::clone(heard), tail_bytes, limits.history_reads)
+        };
+        let Some((bus, inbox)) = cluster else {
+            let history = history(&Arc::new(Heard::everything()));
+            let hub = Hub::alone(n_shards, policies);
+            let interest = Interest::alone(hub.clone());
+            return Self { interest, hub, history, announcer: Announcer::default() };
+        };
+        let (heard, probe) = (Arc::new(Heard::nothing()), Arc::new(Probe::default()));
+        let history = history(&heard);
+        let hub = Hub::clustered(n_shards, policies, &history, &probe);
+        let reach = Reach {
+            bus: Arc::clone(&bus),
+            health: inbox.health.clone(),
+            history: Arc::clone(&history),
+            heard: Arc::clone(&heard),
+            probe: Arc::clone(&probe),
+        };
+        let interest = Interest::spawn(hub.clone(), reach);
+        let ends = Ends { bus, inbox, heard, history: Arc::clone(&history), hub: hub.clone(), probe };
+        let announcer = feed::spawn(ends, rand::random());
+        Self { interest, hub, history, announcer }
+    }
+}
+
+impl Node {
+    /// Starts the tasks that connections share, over a store. With a bus, the node is one of a cluster.
+    #[must_use]
+    pub fn start(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        cluster: Option<(Arc<dyn Bus>, Inbox)>,
+    ) -> Arc<Self> {
+        let policies = Arc::new(Policies::new(&settings.topics.0));
+        let limits = &settings.limits;
+        let bus_health = cluster.as_ref().map(|(_, inbox)| inbox.health.clone());
+        let Paths { interest, hub, history, announcer } = Paths::lay(&settings, &store, &policies, cluster);
         let appender = AppenderLimits {
             bytes_max: limits.publish_bytes_in_flight.as_usize(),
             deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };
-        let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &policies, appender));
+        let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &announcer, &policies, appender));
         let presence =
             Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), limits.members_per_topic);
         Arc::new(Self {
             authenticator: Authenticator::new(&settings),
             policies,
-            hub,
+            interest,
+            bus_health,
             history,
             publisher,
             presence,
@@ -107,10 +160,16 @@ impl Node {
         &self.policies
     }
 
-    /// The topics and their local readers.
+    /// Who reads what here.
     #[must_use]
-    pub const fn hub(&self) -> &Hub {
-        &self.hub
+    pub const fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// How the bus is; `None` on a node that is alone.
+    #[must_use]
+    pub fn bus_health(&self) -> Option<Health> {
+        Some(self.bus_health.as_ref()?.borrow().clone())
     }
 
     /// Reads of logs.

@@ -28,7 +28,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let settings = loaded.settings;
     let (store, sqlite) = open_store(&settings).await?;
-    let node = Node::start(settings, Arc::clone(&store));
+    let node = Node::start(settings, Arc::clone(&store), None);
     let listener = Listener::bind(&node)?;
     greet(&listener.url()?);
     tracing::info!(node = node.name(), listen = %listener.url()?, "serving");

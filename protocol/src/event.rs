@@ -126,7 +126,7 @@ pub struct Lost {
     pub topic: Topic,
     /// Which ones, on a topic with history; they were trimmed by retention, or purged.
     pub range: Option<LostRange>,
-    /// How many.
+    /// How many. 0 on a topic without history: some between two nodes, nobody knows how many.
     pub count: u64,
 }
 

@@ -205,8 +205,8 @@ impl Connection {
                     let outbound = Arc::clone(outbound);
                     node.presence().send(presence::Command::Members { outbound, id, topic }).await;
                 }
-                Effect::Watch { filter } => node.hub().watch(Arc::clone(outbound), filter).await,
-                Effect::Unwatch { filter } => node.hub().unwatch(outbound.id(), filter).await,
+                Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
+                Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
                 Effect::Read { query } => self.answers.catch_up(node, query),
                 Effect::List { filter, after } => self.answers.list(node, filter, after),
                 Effect::Close => self.timers.close_soon(),
@@ -356,7 +356,7 @@ impl Connection {
             state.session.end();
             state.session.filters()
         };
-        self.node.hub().forget(self.outbound.id(), filters).await;
+        self.node.interest().forget(self.outbound.id(), filters).await;
         self.node.presence().send(presence::Command::Gone(self.outbound.id())).await;
     }
 }

@@ -4,17 +4,21 @@
 //! a budget of bytes, so most readers that are a little behind cost no query; equal reads that are under way at the same time are one.
 //!
 //! What makes joining a read right: a message is [remembered](History::remember) before it is offered to readers, and a topic's
-//! entry stays as long as a read of it is under way. So the answer to a read, raised to the newest remembered position, covers every message
+//! entry stays as long as a read of it is under way. So the answer to a read, raised to the newest known position, covers every message
 //! that was offered before anybody who joined began to listen.
+//!
+//! In a cluster only topics that this node hears are remembered, from the moment on at which it does: what was remembered of
+//! others would soon be a tail without its end.
 
 mod tail;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bongsu_persistence::store::{self, LogBounds, Store, TopicsQuery};
+use bongsu_persistence::store::{self, ChangeMark, Changes, LogBounds, Store, TopicsQuery};
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::Page;
+use bongsu_protocol::position::Position;
 use bongsu_protocol::session::LogPage;
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use futures_util::FutureExt;
@@ -22,6 +26,7 @@ use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use tokio::sync::Semaphore;
 
 use crate::delivery::{Shared, SharedDelivery};
+use crate::heard::Heard;
 use crate::limits::{STORE_DEADLINE, UNAVAILABLE_RETRY_MS};
 use crate::metrics::METRICS;
 use bongsu_protocol::reason::{Error, ErrorCode};
@@ -31,6 +36,7 @@ use tail::Tails;
 /// Reads of logs. See the [module](self).
 pub struct History {
     store: Arc<dyn Store>,
+    heard: Arc<Heard>,
     state: Mutex<State>,
     /// Pages that are read from the store at the same time.
     permits: Semaphore,
@@ -46,20 +52,43 @@ struct State {
 type Flight = SharedFuture<BoxFuture<'static, Result<Arc<LogPage<SharedDelivery>>, Error>>>;
 
 impl History {
-    /// Reads `store`, remembers up to `tail_bytes` of newest messages, and makes at most `n_reads` reads at a time.
+    /// Reads `store`, remembers up to `tail_bytes` of newest messages of topics that are heard, and makes at most `n_reads` reads at
+    /// a time.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, tail_bytes: usize, n_reads: usize) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Store>, heard: Arc<Heard>, tail_bytes: usize, n_reads: usize) -> Arc<Self> {
         let state = Mutex::new(State { tails: Tails::new(tail_bytes), ..State::default() });
-        Arc::new(Self { store, state, permits: Semaphore::new(n_reads) })
+        Arc::new(Self { store, heard, state, permits: Semaphore::new(n_reads) })
     }
 
-    /// Remembers messages that were just committed, in the order of their logs. To be called before they are offered to readers.
+    /// Remembers messages that were just committed, on any node. To be called before they are offered to readers.
     pub fn remember(&self, messages: &[SharedDelivery]) {
         let mut state = self.lock();
         // Neighbours of the same topic find their place once.
         for run in messages.chunk_by(|one, other| one.delivery.topic == other.delivery.topic) {
-            state.tails.push(&run[0].delivery.topic, run);
+            let topic = &run[0].delivery.topic;
+            if self.heard.hears(topic) {
+                state.tails.push(topic, run);
+            }
         }
+    }
+
+    /// There is a message at this position, which did not come here: the log is longer than what is remembered of it. To be called
+    /// before readers are told.
+    pub fn heads_up(&self, topic: &Topic, position: Position) {
+        self.lock().tails.note(topic, position);
+    }
+
+    /// The topics under a filter are heard from now on. A read of them that began before answers nobody who asks later.
+    pub fn hear(&self, filter: &TopicFilter) {
+        self.lock().flights.retain(|query, _| !filter.matches(&query.topic));
+    }
+
+    /// The topics under a filter are no longer heard, unless by another one: what is remembered of them is forgotten.
+    pub fn forget_unheard(&self, filter: &TopicFilter) {
+        let mut state = self.lock();
+        let unheard = |topic: &Topic| filter.matches(topic) && !self.heard.hears(topic);
+        state.flights.retain(|query, _| !unheard(&query.topic));
+        state.tails.forget_all(unheard);
     }
 
     /// Forgets what is remembered of a topic, after something of it was removed.
@@ -93,6 +122,21 @@ impl History {
         let _permit = self.permits.acquire().await;
         METRICS.reads.add(1);
         self.within_deadline(self.store.read(query)).await
+    }
+
+    /// Which logs changed since a mark.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up).
+    pub async fn changes(&self, since: Option<ChangeMark>) -> Result<Changes, Error> {
+        self.within_deadline(self.store.changes(since)).await
+    }
+
+    /// Forgets everything that is remembered: nobody knows what it lacks.
+    pub fn forget_everything(&self) {
+        let mut state = self.lock();
+        state.flights.clear();
+        state.tails.forget_all(|_| true);
     }
 
     /// Lists logs.
@@ -143,8 +187,9 @@ impl History {
             if let Some(newest) = state.tails.newest(&query.topic) {
                 page.head = page.head.max(newest);
             }
-            if matches!(query.range, HistoryRange::Forward(Start::After(_))) {
-                state.tails.extend_back(&query.topic, &page);
+            if matches!(query.range, HistoryRange::Forward(Start::After(_))) && self.heard.hears(&query.topic)
+            {
+                state.tails.extend(&query.topic, &page);
             }
             Arc::new(page)
         });

@@ -12,7 +12,7 @@ use crate::delivery::SharedDelivery;
 /// Bytes that a remembered message costs besides its own and its frame's: its fields, its places in the queues.
 const OVERHEAD_BYTES: usize = 512;
 
-/// Newest messages by topic. Per topic they are contiguous and reach the head of the log.
+/// Newest messages by topic. Per topic they are contiguous and reach the head of the log, as far as that is known.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
     topics: HashMap<Topic, Tail>,
@@ -25,7 +25,7 @@ pub(super) struct Tails {
 #[derive(Debug, Default)]
 struct Tail {
     messages: VecDeque<(Position, SharedDelivery)>,
-    /// The newest position that was ever remembered here, also if its message no longer is.
+    /// The newest position that is known, also if its message is not here.
     newest: Option<Position>,
     /// Reads of this topic that are under way: the entry must stay.
     n_pins: usize,
@@ -43,13 +43,13 @@ impl Tails {
         let tail = self.topics.entry(topic.clone()).or_default();
         for message in messages {
             let Some(position) = message.delivery.position else { continue };
-            if tail.newest.is_some_and(|newest| position <= newest) {
+            if tail.messages.back().is_some_and(|(last, _)| position <= *last) {
                 continue;
             }
             if tail.messages.back().is_some_and(|(last, _)| last.next() != position) {
                 self.bytes -= tail.drop_all();
             }
-            tail.newest = Some(position);
+            tail.newest = tail.newest.max(Some(position));
             tail.messages.push_back((position, message.clone()));
             self.bytes += cost(message);
             self.order.push_back(topic.clone());
@@ -57,9 +57,29 @@ impl Tails {
         self.shrink();
     }
 
+    /// Notes that there is a message at this position.
+    pub(super) fn note(&mut self, topic: &Topic, position: Position) {
+        if let Some(tail) = self.topics.get_mut(topic) {
+            tail.newest = tail.newest.max(Some(position));
+        }
+    }
+
+    /// Puts the messages of a page before or behind those that are remembered, where they join without a hole.
+    pub(super) fn extend(&mut self, topic: &Topic, page: &LogPage<SharedDelivery>) {
+        let back = self.topics.get(topic).and_then(|tail| tail.messages.back());
+        if let Some((back, _)) = back {
+            let next = back.next();
+            if let Some(place) = page.items.iter().position(|(position, ..)| *position == next) {
+                let items: Vec<_> = page.items[place..].iter().map(|(.., item)| item.clone()).collect();
+                return self.push(topic, &items);
+            }
+        }
+        self.extend_back(topic, page);
+    }
+
     /// Puts the messages of a page in front, if that reaches from the page's last message to the oldest remembered one, or to the
     /// head where none is remembered.
-    pub(super) fn extend_back(&mut self, topic: &Topic, page: &LogPage<SharedDelivery>) {
+    fn extend_back(&mut self, topic: &Topic, page: &LogPage<SharedDelivery>) {
         let Some((last, ..)) = page.items.last() else { return };
         let Some(tail) = self.topics.get_mut(topic) else { return };
         let fits = match tail.messages.front() {
@@ -90,6 +110,10 @@ impl Tails {
         let tail = self.topics.get(&query.topic)?;
         let (first, _) = tail.messages.front()?;
         let (head, _) = tail.messages.back()?;
+        if tail.newest.is_some_and(|newest| newest > *head) {
+            // The log is known to be longer than this.
+            return None;
+        }
         let skip = match query.range {
             HistoryRange::Forward(Start::Latest) => tail.messages.len(),
             HistoryRange::Forward(Start::After(after)) => {
@@ -116,6 +140,15 @@ impl Tails {
             tail.n_pins -= 1;
         }
         self.drop_unused(topic);
+    }
+
+    /// Forgets the messages of all topics that a condition names.
+    pub(super) fn forget_all(&mut self, is_meant: impl Fn(&Topic) -> bool) {
+        for (topic, tail) in &mut self.topics {
+            if is_meant(topic) {
+                self.bytes -= tail.drop_all();
+            }
+        }
     }
 
     pub(super) fn forget(&mut self, topic: &Topic) {
@@ -214,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_known_to_be_longer_is_not_answered_from_memory() {
+        let mut tails = Tails::new(1 << 20);
+        tails.push(&topic(), &[message(at(1)), message(at(2))]);
+        tails.note(&topic(), at(3));
+        assert_eq!(offsets(&tails, at(1)), None);
+        tails.push(&topic(), &[message(at(3))]);
+        assert_eq!(offsets(&tails, at(1)), Some(vec![2, 3]));
+    }
+
+    #[test]
     fn oldest_go_when_the_budget_is_used_up() {
         let one = cost(&message(at(1)));
         let mut tails = Tails::new(3 * one);
@@ -234,9 +277,11 @@ mod tests {
         };
         let mut tails = Tails::new(1 << 20);
         tails.push(&topic(), &[message(at(5)), message(at(6))]);
-        tails.extend_back(&topic(), &page(1..=2, 6));
+        tails.extend(&topic(), &page(1..=2, 6));
         assert_eq!(offsets(&tails, at(1)), None);
-        tails.extend_back(&topic(), &page(3..=4, 6));
+        tails.extend(&topic(), &page(3..=4, 6));
         assert_eq!(offsets(&tails, at(2)), Some(vec![3, 4, 5, 6]));
+        tails.extend(&topic(), &page(6..=8, 8));
+        assert_eq!(offsets(&tails, at(2)), Some(vec![3, 4, 5, 6, 7, 8]));
     }
 }

@@ -48,6 +48,15 @@ impl Filters {
         }
     }
 
+    /// Calls `found` with each connection, once per pattern that it watches.
+    pub(super) fn all(&self, mut found: impl FnMut(&Arc<Outbound>)) {
+        let mut open = vec![&self.root];
+        while let Some(level) = open.pop() {
+            level.here.values().for_each(&mut found);
+            open.extend(level.below.values());
+        }
+    }
+
     /// Calls `found` with each connection that watches the topic, once per pattern that matches.
     pub(super) fn matching(&self, topic: &Topic, mut found: impl FnMut(&Arc<Outbound>)) {
         let levels: Vec<&str> = topic.levels().collect();

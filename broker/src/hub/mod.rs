@@ -6,23 +6,35 @@
 //!
 //! Order: a shard takes its commands in the order in which they were queued. Whoever publishes queues a message before its
 //! acknowledgment, and a watch that was confirmed sees every message that is queued afterwards.
+//!
+//! In a cluster, messages of other nodes may be lost, doubled or reordered on their way here. A shard keeps one
+//! [cursor](bongsu_protocol::cursor) per topic with history that somebody reads, so that connections are offered the log in
+//! order, and a gap is read from the store once for all of them. What is missing is known from the messages behind it, from heads that
+//! other nodes announce, and from the store's [changes](Hub::changes).
 
 mod filters;
+mod lossy;
+mod probe;
 mod shard;
 
 use std::sync::Arc;
 
+use bongsu_persistence::store::Changed;
 use bongsu_protocol::command::RequestId;
 use bongsu_protocol::event::Published;
+use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::SlowReader;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 use tokio::sync::mpsc;
 
 use crate::config::Policies;
 use crate::delivery::SharedDelivery;
+use crate::history::History;
 use crate::limits::SHARD_COMMANDS_MAX;
 use crate::outbound::{ConnectionId, Outbound};
+
+pub use probe::Probe;
 
 /// The topics of this node and their local readers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,9 +64,21 @@ pub struct Acknowledgment {
     pub result: Result<Published, Error>,
 }
 
+/// What the store said to the question which logs changed.
+#[derive(Debug)]
+pub struct Answer {
+    /// The number that [`Probe::ask`] gave the question.
+    pub number: u64,
+    /// Logs that changed since the question before; `None` if the store could not tell, so that anything may have.
+    pub changed: Option<Vec<Changed>>,
+}
+
 #[derive(Debug)]
 enum Command {
     Fanout(Arc<[Fanout]>),
+    Heads(Arc<[(Topic, Position)]>),
+    Changes(Arc<Answer>),
+    Interrupted,
     Acknowledge(Vec<Acknowledgment>),
     Watch { outbound: Arc<Outbound>, filter: TopicFilter },
     Unwatch { id: ConnectionId, filter: TopicFilter },
@@ -62,12 +86,32 @@ enum Command {
 }
 
 impl Hub {
-    /// Starts `n_shards` shards. They end when the last clone of the hub is dropped.
+    /// Starts `n_shards` shards on a node that is alone: nothing is lost on the way here. They end when the last clone of the hub is
+    /// dropped.
     #[must_use]
-    pub fn spawn(n_shards: usize, policies: &Arc<Policies>) -> Self {
-        let spawn_shard = |_| {
+    pub fn alone(n_shards: usize, policies: &Arc<Policies>) -> Self {
+        Self::spawn(n_shards, policies, |_| None)
+    }
+
+    /// Starts `n_shards` shards on a node of a cluster, which fill gaps from `history` and learn of them by `probe`.
+    #[must_use]
+    pub fn clustered(
+        n_shards: usize,
+        policies: &Arc<Policies>,
+        history: &Arc<History>,
+        probe: &Arc<Probe>,
+    ) -> Self {
+        Self::spawn(n_shards, policies, |_| Some(lossy::Lossy::new(Arc::clone(history), Arc::clone(probe))))
+    }
+
+    fn spawn(
+        n_shards: usize,
+        policies: &Arc<Policies>,
+        lossy: impl Fn(usize) -> Option<lossy::Lossy>,
+    ) -> Self {
+        let spawn_shard = |place| {
             let (commands, queue) = mpsc::channel(SHARD_COMMANDS_MAX);
-            tokio::spawn(shard::Shard::new(policies.clone()).run(queue));
+            tokio::spawn(shard::Shard::new(policies.clone(), lossy(place)).run(queue));
             commands
         };
         Self { shards: (0..n_shards.max(1)).map(spawn_shard).collect() }
@@ -78,6 +122,29 @@ impl Hub {
         let messages: Arc<[Fanout]> = messages.into();
         for shard in &*self.shards {
             send(shard, Command::Fanout(messages.clone())).await;
+        }
+    }
+
+    /// There are messages at these positions, which may not come here. Waits as [`fan_out`](Self::fan_out) does.
+    pub async fn heads_up(&self, heads: Vec<(Topic, Position)>) {
+        let heads: Arc<[_]> = heads.into();
+        for shard in &*self.shards {
+            send(shard, Command::Heads(Arc::clone(&heads))).await;
+        }
+    }
+
+    /// What changed in the store. Whatever of it did not come here is read. Waits as [`fan_out`](Self::fan_out) does.
+    pub async fn changes(&self, answer: Answer) {
+        let answer = Arc::new(answer);
+        for shard in &*self.shards {
+            send(shard, Command::Changes(Arc::clone(&answer))).await;
+        }
+    }
+
+    /// Messages of topics without history may have been lost: their readers are told. Waits as [`fan_out`](Self::fan_out) does.
+    pub async fn interrupted(&self) {
+        for shard in &*self.shards {
+            send(shard, Command::Interrupted).await;
         }
     }
 

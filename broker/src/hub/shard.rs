@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use tokio::sync::mpsc;
 
 use super::filters::Filters;
+use super::lossy::{Lossy, Progress};
 use super::{Acknowledgment, Command, Fanout};
 use crate::clock;
 use crate::config::Policies;
@@ -20,24 +21,28 @@ use bongsu_protocol::message::Time;
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Shard {
-    topics: HashMap<Topic, Readers>,
-    filters: Filters,
+    pub(super) topics: HashMap<Topic, Readers>,
+    pub(super) filters: Filters,
     policies: Arc<Policies>,
     /// Connections with something to write, each once.
-    dirty: Vec<Arc<Outbound>>,
+    pub(super) dirty: Vec<Arc<Outbound>>,
+    /// What it takes to fill gaps; `None` where nothing can be lost on the way here.
+    pub(super) lossy: Option<Lossy>,
 }
 
 /// The connections that read one topic.
 #[derive(Debug, Default)]
-struct Readers {
-    connections: IndexMap<ConnectionId, Reader>,
+pub(super) struct Readers {
+    pub(super) connections: IndexMap<ConnectionId, Reader>,
     /// How many of the readers named the topic itself; without any, the entry can be made anew from the patterns.
     n_exact: usize,
+    /// How far the topic's log was offered to the readers.
+    pub(super) progress: Progress,
 }
 
 #[derive(Debug)]
-struct Reader {
-    outbound: Arc<Outbound>,
+pub(super) struct Reader {
+    pub(super) outbound: Arc<Outbound>,
     /// Whether it named the topic itself.
     exact: bool,
     /// How many of its patterns match.
@@ -45,13 +50,23 @@ struct Reader {
 }
 
 impl Shard {
-    pub(super) fn new(policies: Arc<Policies>) -> Self {
-        Self { topics: HashMap::new(), filters: Filters::default(), policies, dirty: Vec::new() }
+    pub(super) fn new(policies: Arc<Policies>, lossy: Option<Lossy>) -> Self {
+        Self { topics: HashMap::new(), filters: Filters::default(), policies, dirty: Vec::new(), lossy }
     }
 
     /// Takes commands until the hub is gone.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        while let Some(command) = queue.recv().await {
+        loop {
+            let next = tokio::select! {
+                biased;
+                repair = Lossy::next(&mut self.lossy) => {
+                    self.repair(repair).await;
+                    self.flush().await;
+                    continue;
+                }
+                command = queue.recv() => command,
+            };
+            let Some(command) = next else { return };
             self.handle(command).await;
             // What is queued already goes into the same writes.
             let mut n_more = 0;
@@ -69,6 +84,9 @@ impl Shard {
     async fn handle(&mut self, command: Command) {
         match command {
             Command::Fanout(messages) => self.fan_out(&messages).await,
+            Command::Heads(heads) => self.take_heads(&heads),
+            Command::Changes(changes) => self.take_changes(&changes).await,
+            Command::Interrupted => self.tell_live_readers(),
             Command::Acknowledge(acknowledgments) => self.acknowledge(acknowledgments),
             Command::Watch { outbound, filter } => self.watch(&outbound, &filter),
             Command::Unwatch { id, filter } => self.unwatch(id, &filter),
@@ -86,15 +104,20 @@ impl Shard {
             |one: &Fanout, other: &Fanout| one.shared.delivery.topic == other.shared.delivery.topic;
         for run in messages.chunk_by(same_topic) {
             for run in run.chunks(MESSAGES_PER_RUN_MAX) {
-                self.offer(run).await;
+                if self.lossy.is_some() && run[0].shared.delivery.position.is_some() {
+                    self.take_durable(run).await;
+                } else {
+                    self.offer(run).await;
+                }
             }
         }
     }
 
-    async fn offer(&mut self, run: &[Fanout]) {
+    /// Offers messages of one topic to its readers.
+    pub(super) async fn offer(&mut self, run: &[Fanout]) {
         let Some(first) = run.first() else { return };
         let topic = &first.shared.delivery.topic;
-        if !self.topics.contains_key(topic) && !self.meet(topic) {
+        if !self.is_read(topic) {
             return;
         }
         let Some(readers) = self.topics.get(topic) else { return };
@@ -193,6 +216,11 @@ impl Shard {
         });
     }
 
+    /// Whether anybody here reads the topic; then there is an entry for it.
+    pub(super) fn is_read(&mut self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic) || self.meet(topic)
+    }
+
     /// Makes the entry of a topic that a pattern may want. False if none does.
     fn meet(&mut self, topic: &Topic) -> bool {
         if self.filters.is_empty() {
@@ -228,6 +256,11 @@ impl Shard {
 }
 
 impl Readers {
+    /// Whether a pattern is why somebody reads the topic.
+    pub(super) fn has_patterns(&self) -> bool {
+        self.connections.len() > self.n_exact || self.connections.values().any(|reader| reader.n_patterns > 0)
+    }
+
     fn reader(&mut self, outbound: &Arc<Outbound>) -> &mut Reader {
         let new = || Reader { outbound: outbound.clone(), exact: false, n_patterns: 0 };
         self.connections.entry(outbound.id()).or_insert_with(new)

@@ -7,10 +7,10 @@ use bongsu_protocol::message::{Delivery, NewMessage};
 use bongsu_protocol::session::SlowReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Completion;
+use super::{Completion, Readers};
 use crate::clock;
 use crate::delivery::Shared;
-use crate::hub::{Fanout, Hub};
+use crate::hub::Fanout;
 use crate::limits::{LIVE_BATCH_MAX, LIVE_LANE_KIB_MAX, LIVE_LANE_MESSAGES_MAX};
 
 /// A message for a topic without history.
@@ -34,9 +34,9 @@ pub(super) struct LiveLane {
 }
 
 impl LiveLane {
-    pub(super) fn spawn(hub: Hub) -> Self {
+    pub(super) fn spawn(readers: Readers) -> Self {
         let (queue, messages) = mpsc::channel(LIVE_LANE_MESSAGES_MAX);
-        tokio::spawn(run(hub, messages));
+        tokio::spawn(run(readers, messages));
         Self { queue, kib: Arc::new(Semaphore::new(LIVE_LANE_KIB_MAX)) }
     }
 
@@ -64,7 +64,7 @@ fn kib_of(message: &LiveMessage) -> u32 {
     u32::try_from(kib.min(LIVE_LANE_KIB_MAX)).unwrap_or(u32::MAX)
 }
 
-async fn run(hub: Hub, mut queue: mpsc::Receiver<(LiveMessage, OwnedSemaphorePermit)>) {
+async fn run(readers: Readers, mut queue: mpsc::Receiver<(LiveMessage, OwnedSemaphorePermit)>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, LIVE_BATCH_MAX).await > 0 {
         let time = clock::wall();
@@ -81,7 +81,7 @@ async fn run(hub: Hub, mut queue: mpsc::Receiver<(LiveMessage, OwnedSemaphorePer
             fanout.push(Fanout { shared: Shared::new(Arc::new(delivery)), slow_reader });
             completion.defer(Ok(Published { position: None, duplicate: false }), &mut acknowledgments);
         }
-        hub.fan_out(fanout).await;
-        hub.acknowledge(acknowledgments).await;
+        readers.fan_out(fanout).await;
+        readers.hub.acknowledge(acknowledgments).await;
     }
 }

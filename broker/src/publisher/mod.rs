@@ -1,8 +1,8 @@
 //! From a message that may be published to its place in the log, its readers and its acknowledgment.
 //!
 //! ```text
-//!   publish ── policy, rate ──▶ durable: appender ── commit ──▶ remember ─▶ fan out ─▶ acknowledge
-//!                          └──▶ live:    lane     ────────────────────────▶ fan out ─▶ acknowledge
+//!   publish ── policy, rate ──▶ durable: appender ── commit ──▶ remember ─▶ announce, fan out ─▶ acknowledge
+//!                          └──▶ live:    lane     ────────────────────────▶ announce, fan out ─▶ acknowledge
 //! ```
 //!
 //! A message is remembered before it is offered, and offered before it is acknowledged: whoever reads after an acknowledgment finds it.
@@ -17,13 +17,14 @@ use bongsu_persistence::appender::{Appender, AppenderLimits, Failure, Submission
 use bongsu_persistence::store::{Append, Appended, Store};
 use bongsu_protocol::command::RequestId;
 use bongsu_protocol::event::Published;
-use bongsu_protocol::message::NewMessage;
+use bongsu_protocol::message::{Delivery, NewMessage};
 use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::SlowReader;
 
 use crate::clock;
 use crate::config::{Kind, Policies};
-use crate::delivery::Shared;
+use crate::delivery::{Shared, SharedDelivery};
+use crate::feed::Announcer;
 use crate::history::{self, History};
 use crate::hub::{Acknowledgment, Fanout, Hub};
 use crate::metrics::METRICS;
@@ -37,6 +38,7 @@ use rate::Rates;
 #[derive(Debug)]
 pub struct Publisher {
     appender: Appender<Completion>,
+    readers: Readers,
     live: LiveLane,
     policies: Arc<Policies>,
     rates: Mutex<Rates>,
@@ -74,18 +76,22 @@ impl Publisher {
         store: Arc<dyn Store>,
         history: &Arc<History>,
         hub: &Hub,
+        announcer: &Announcer,
         policies: &Arc<Policies>,
         limits: AppenderLimits,
     ) -> Self {
-        let (history, lane_hub) = (Arc::clone(history), hub.clone());
+        let readers =
+            Readers { history: Arc::clone(history), hub: hub.clone(), announcer: announcer.clone() };
+        let lane_readers = readers.clone();
         let on_commit = move |outcomes| {
-            let (history, hub) = (Arc::clone(&history), lane_hub.clone());
-            async move { committed(&history, &hub, outcomes).await }
+            let readers = lane_readers.clone();
+            async move { committed(&readers, outcomes).await }
         };
         let (appender, _lanes) = Appender::spawn(store, limits, on_commit);
         Self {
             appender,
-            live: LiveLane::spawn(hub.clone()),
+            live: LiveLane::spawn(readers.clone()),
+            readers,
             policies: Arc::clone(policies),
             rates: Mutex::new(Rates::default()),
         }
@@ -143,6 +149,12 @@ impl Publisher {
         self.live.send(LiveMessage { publisher: String::new(), message, slow_reader, completion }).await;
     }
 
+    /// Tells readers of messages that came into their logs by another way than this publisher.
+    pub async fn stored_elsewhere(&self, deliveries: Vec<Arc<Delivery>>) {
+        METRICS.stored.add(deliveries.len() as u64);
+        self.readers.tell(deliveries.into_iter().map(Shared::new).collect()).await;
+    }
+
     /// Ends after everything that was taken has been stored and acknowledged.
     pub async fn close(&self) {
         self.appender.clone().close().await;
@@ -173,8 +185,32 @@ fn too_fast(pause: Duration) -> Error {
         .retry_after(milliseconds)
 }
 
+/// The way to readers, on this node and on others.
+#[derive(Debug, Clone)]
+struct Readers {
+    history: Arc<History>,
+    hub: Hub,
+    announcer: Announcer,
+}
+
+impl Readers {
+    /// Tells readers of messages that were just committed.
+    async fn tell(&self, messages: Vec<SharedDelivery>) {
+        self.history.remember(&messages);
+        // A topic with history has no policy for slow readers; the value is not looked at.
+        let fanout = |shared| Fanout { shared, slow_reader: SlowReader::DropOldest };
+        self.fan_out(messages.into_iter().map(fanout).collect()).await;
+    }
+
+    /// Offers messages to readers here and elsewhere.
+    async fn fan_out(&self, messages: Vec<Fanout>) {
+        self.announcer.announce(&messages);
+        self.hub.fan_out(messages).await;
+    }
+}
+
 /// What happens after each commit, in the order of commits.
-async fn committed(history: &History, hub: &Hub, outcomes: Vec<(Result<Appended, Failure>, Completion)>) {
+async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, Completion)>) {
     let mut messages = Vec::with_capacity(outcomes.len());
     let mut acknowledgments = Vec::with_capacity(outcomes.len());
     for (outcome, completion) in outcomes {
@@ -196,11 +232,8 @@ async fn committed(history: &History, hub: &Hub, outcomes: Vec<(Result<Appended,
     }
     METRICS.batches.add(1);
     METRICS.stored.add(messages.len() as u64);
-    history.remember(&messages);
-    // A topic with history has no policy for slow readers; the value is not looked at.
-    let fanout = |shared| Fanout { shared, slow_reader: SlowReader::DropOldest };
-    hub.fan_out(messages.into_iter().map(fanout).collect()).await;
-    hub.acknowledge(acknowledgments).await;
+    readers.tell(messages).await;
+    readers.hub.acknowledge(acknowledgments).await;
 }
 
 impl Completion {

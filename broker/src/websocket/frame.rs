@@ -99,6 +99,31 @@ pub fn message(kind: Kind, body: &[u8]) -> Bytes {
     builder.finish(kind)
 }
 
+/// Takes one uncompressed binary message, as [`message`] makes it, from the front: the complete frame and its body. `None` if
+/// there is no such frame.
+#[must_use]
+pub fn take_binary(bytes: &mut Bytes) -> Option<(Bytes, Bytes)> {
+    /// FIN and the opcode of a binary message; nothing else is set.
+    const FIRST: u8 = 0x82;
+    if *bytes.first()? != FIRST {
+        return None;
+    }
+    // RFC 6455, 5.2: 126 and 127 announce a length of 2 and 8 bytes. A mask, the highest bit, makes it none of these.
+    let (header_bytes, body_bytes) = match *bytes.get(1)? {
+        short @ 0..=125 => (2, u64::from(short)),
+        126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+        _ => return None,
+    };
+    let frame_bytes = usize::try_from(body_bytes).ok()?.checked_add(header_bytes)?;
+    if bytes.len() < frame_bytes {
+        return None;
+    }
+    let frame = bytes.split_to(frame_bytes);
+    let body = frame.slice(header_bytes..);
+    Some((frame, body))
+}
+
 /// A ping without a payload, which needs no memory of its own.
 #[must_use]
 pub const fn ping() -> Bytes {

@@ -122,6 +122,11 @@ impl<D: Clone> Reader<D> {
         }
     }
 
+    /// Whether the topic has no history.
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
     pub(super) const fn is_starting(&self) -> bool {
         self.starts_from().is_some()
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::command::{RequestId, Start, Subscription};
 use crate::cursor::{self, Cursor};
-use crate::event::{Event, Reply, Subscribed};
+use crate::event::{Event, Lost, Reply, Subscribed};
 use crate::message::Time;
 use crate::position::Position;
 use crate::reason::{CloseReason, Error, ErrorCode, Goodbye};
@@ -325,6 +325,25 @@ impl<D: Clone> Session<D> {
                 behind.push_back(topic.clone());
             }
         }
+    }
+
+    /// The feed of topics without history may have lost anything until now: tells the client, with a count of 0 for "unknown".
+    pub fn interrupt_live(&mut self) {
+        if self.is_closing() {
+            return;
+        }
+        for (topic, reader) in &self.subscriptions.readers {
+            if reader.is_live() {
+                let lost = Lost { topic: topic.clone(), range: None, count: 0 };
+                self.outbox.push_event(Event::Lost(lost));
+            }
+        }
+    }
+
+    /// Whether a subscription to a pattern is there.
+    #[must_use]
+    pub fn watches_patterns(&self) -> bool {
+        self.subscriptions.all.iter().any(|entry| entry.filter.as_topic().is_none())
     }
 
     /// The answer to [`Effect::Read`]. A failed read is asked again after a pause; a subscription that waited for it fails.
