@@ -318,6 +318,7 @@ impl<D: Clone> Session<D> {
     pub fn interrupt(&mut self) {
         let Subscriptions { readers, behind, all_pause, .. } = &mut self.subscriptions;
         *all_pause = false;
+        let n_before = behind.len();
         for (topic, reader) in readers {
             reader.interrupt(None);
             if !reader.is_idle() && !reader.listed {
@@ -325,6 +326,8 @@ impl<D: Clone> Session<D> {
                 behind.push_back(topic.clone());
             }
         }
+        // Their order in the map is another one in each process, and a run must be repeatable.
+        behind.make_contiguous()[n_before..].sort_unstable();
     }
 
     /// The feed of topics without history may have lost anything until now: tells the client, with a count of 0 for "unknown".
