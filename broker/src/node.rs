@@ -7,10 +7,12 @@ use std::time::Duration;
 use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
 use bongsu_protocol::session::Bounds;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Authenticator;
 use crate::bus::{Bus, Health, Inbox};
+use crate::chance;
 use crate::clock;
 use crate::config::{Policies, Settings};
 use crate::drain::Drain;
@@ -72,7 +74,7 @@ impl Paths {
         cluster: Option<(Arc<dyn Bus>, Inbox)>,
     ) -> Self {
         let limits = &settings.limits;
-        let n_shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let n_shards = Handle::current().metrics().num_workers();
         let history = |heard: &Arc<Heard>| {
             let tail_bytes = limits.tail_cache_bytes.as_usize();
             History::new(Arc::clone(store), Arc::clone(heard), tail_bytes, limits.history_reads)
@@ -95,7 +97,7 @@ impl Paths {
         };
         let interest = Interest::spawn(hub.clone(), reach);
         let ends = Ends { bus, inbox, heard, history: Arc::clone(&history), hub: hub.clone(), probe };
-        let announcer = feed::spawn(ends, rand::random());
+        let announcer = feed::spawn(ends, chance::range(0..=u64::MAX));
         Self { interest, hub, history, announcer }
     }
 }
@@ -247,6 +249,6 @@ impl Node {
     #[must_use]
     pub fn reconnect_after_ms(&self) -> u64 {
         let spread = u64::try_from(self.settings.drain.spread.as_millis()).unwrap_or(u64::MAX);
-        rand::random_range(0..=spread.min(1000))
+        chance::range(0..=spread.min(1000))
     }
 }

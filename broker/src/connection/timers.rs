@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bongsu_protocol::event::Event;
-use rand::Rng as _;
 
+use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
 use crate::limits::CLOSE_TIMEOUT;
@@ -61,7 +61,7 @@ impl Timers {
     pub(super) fn handle_phase(&mut self, phase: Phase) {
         if phase == Phase::Draining && self.go_away_at.is_none() {
             let spread = self.timing.drain_spread;
-            self.go_away_at = Some(clock::monotonic() + spread.mul_f64(rand::rng().random_range(0.0..=1.0)));
+            self.go_away_at = Some(clock::monotonic() + spread.mul_f64(chance::range(0.0..=1.0)));
         }
     }
 
@@ -128,5 +128,5 @@ impl Timers {
 
 /// Within a tenth of an interval, so that connections that began together do not ping together for ever.
 fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(rand::rng().random_range(0.9..=1.1))
+    interval.mul_f64(chance::range(0.9..=1.1))
 }
