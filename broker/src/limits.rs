@@ -130,6 +130,13 @@ pub const CHANGES_INTERVAL_DEGRADED: Duration = Duration::from_millis(250);
 /// How often the store is asked for changes while all is well: what even the announcements of heads lost is found by then.
 pub const CHANGES_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The shortest time between two questions to the store: those who want to know meanwhile share one.
+pub const CHANGES_SPACING: Duration = Duration::from_millis(5);
+
+/// Milliseconds by which the clocks of two nodes may differ before that is told: half of what a subscription is resumed earlier
+/// ([`SINCE_MARGIN_MS`]), since a message bears the time of the node that took it.
+pub const CLOCKS_APART_MAX_MS: u64 = SINCE_MARGIN_MS / 2;
+
 /// How long the store is asked often after something that other nodes may not know yet: a new shape, a new node.
 pub const CHANGES_CARE: Duration = Duration::from_secs(3);
 

@@ -108,6 +108,8 @@ metrics! {
     bus_interruptions = "bongsu_bus_interruptions_total";
     /// Frames of other nodes that could not be understood.
     bus_frames_strange = "bongsu_bus_frames_strange_total";
+    /// Times that another node's clock was far from this one's.
+    clocks_apart = "bongsu_clocks_apart_total";
     /// Frames that the bus did not take.
     bus_publish_failed = "bongsu_bus_publish_failed_total";
     /// Messages that found no room in the queue to other nodes; they find them by asking the store.

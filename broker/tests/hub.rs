@@ -94,7 +94,8 @@ impl Client {
     async fn subscribe(rig: &Rig, number: u64, filter: &str, from: Start) -> Self {
         let everything = || vec![TopicFilter::parse("#").unwrap()];
         let grants = Grants { subscribe: everything(), ..Grants::default() };
-        let bounds = Bounds { outbox_bytes: 1 << 20, subscriptions: 10, topics: 1000, requests_in_flight: 10 };
+        let bounds =
+            Bounds { outbox_bytes: 1 << 20, subscriptions: 10, topics: 1000, requests_in_flight: 10 };
         let wire = Wire { format: Format::Json, window: None };
         let outbound = Outbound::new(ConnectionId(number), wire, None, Session::new(bounds, grants));
         let filter = TopicFilter::parse(filter).unwrap();
@@ -174,7 +175,8 @@ async fn messages_that_come_out_of_order_are_offered_in_order() {
     let rig = Rig::new();
     let mut exact = Client::subscribe(&rig, 1, "a", Start::Latest).await;
     let mut pattern = Client::subscribe(&rig, 2, "#", Start::Latest).await;
-    let (one, two, three) = (rig.publish("a", "1").await, rig.publish("a", "2").await, rig.publish("a", "3").await);
+    let (one, two, three) =
+        (rig.publish("a", "1").await, rig.publish("a", "2").await, rig.publish("a", "3").await);
     rig.bring(&[&one]).await;
     rig.bring(&[&three, &three]).await;
     rig.bring(&[&two, &one]).await;

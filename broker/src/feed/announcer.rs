@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::SHAPES_CHANNEL;
 use super::wire::{self, Origin};
 use crate::bus::{Bus, Channel, Frame};
+use crate::clock;
 use crate::heard::{Heard, Shape, pattern_channel, topic_channel};
 use crate::hub::{Fanout, Probe};
 use crate::limits::{ANNOUNCE_BATCHES_MAX, ANNOUNCE_BYTES_MAX, HEADS_INTERVAL, HEADS_MAX, SHAPES_INTERVAL};
@@ -157,7 +158,7 @@ impl Surroundings {
     }
 
     fn shapes_frame(&self, asks: bool) -> Frame {
-        let payload = wire::encode_shapes(self.origin, asks, &self.heard.shapes());
+        let payload = wire::encode_shapes(self.origin, asks, clock::wall(), &self.heard.shapes());
         Frame { channel: SHAPES_CHANNEL.into(), payload }
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_persistence::store::{ChangeMark, Changes};
+use bongsu_protocol::message::Time;
 use bongsu_protocol::reason::Error;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
@@ -29,8 +30,8 @@ use crate::heard::{Heard, Shape};
 use crate::history::History;
 use crate::hub::{Answer, Fanout, Hub, Probe};
 use crate::limits::{
-    CHANGES_CARE, CHANGES_INTERVAL, CHANGES_INTERVAL_DEGRADED, NODES_MAX, SHAPES_MAX, SHAPES_MEMORY,
-    SHAPES_SILENCE,
+    CHANGES_CARE, CHANGES_INTERVAL, CHANGES_INTERVAL_DEGRADED, CHANGES_SPACING, CLOCKS_APART_MAX_MS,
+    NODES_MAX, SHAPES_MAX, SHAPES_MEMORY, SHAPES_SILENCE,
 };
 use crate::metrics::METRICS;
 
@@ -123,7 +124,7 @@ struct Feed {
     asked_at: Duration,
     /// It is asked often until then.
     care_until: Duration,
-    /// It is not asked before, since it did not answer.
+    /// It is not asked before: it was asked a moment ago, or did not answer.
     not_before: Duration,
 }
 
@@ -178,7 +179,8 @@ impl Feed {
             return;
         }
         self.ask_again = false;
-        self.asked_at = clock::monotonic();
+        self.asked_at = now;
+        self.not_before = now + CHANGES_SPACING;
         let (history, mark) = (Arc::clone(&self.history), self.mark.clone());
         let number = self.probe.ask();
         self.question = Some(Box::pin(async move { (number, history.changes(mark).await) }));
@@ -248,7 +250,10 @@ impl Feed {
                 }
                 self.hub.heads_up(heads).await;
             }
-            Some(Announcement::Shapes { asks, shapes }) => self.take_shapes(origin, asks, shapes),
+            Some(Announcement::Shapes { asks, time, shapes }) => {
+                note_clock(time);
+                self.take_shapes(origin, asks, shapes);
+            }
         }
     }
 
@@ -291,6 +296,15 @@ impl Feed {
             all.truncate(SHAPES_MAX);
             self.shapes.send_replace(all.into());
         }
+    }
+}
+
+/// Messages bear the time of the node that took them, so clocks that are far apart make subscriptions to patterns resume too late.
+fn note_clock(theirs: Time) {
+    let apart_ms = clock::wall().0.abs_diff(theirs.0);
+    if apart_ms > CLOCKS_APART_MAX_MS {
+        METRICS.clocks_apart.add(1);
+        tracing::warn!(apart_ms, "the clock of another node is far from this one's: synchronize them");
     }
 }
 

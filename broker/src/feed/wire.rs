@@ -4,11 +4,12 @@
 //! frame     = version(1 byte) origin(8) kind(1) body
 //! messages  = slow_reader(1) *frame            complete WebSocket frames of `bongsu.v1.proto`, one per message, ready to be sent on
 //! heads     = *( length(2) topic epoch(8) offset(8) )
-//! shapes    = asks(1) *( length(1) shape )
+//! shapes    = asks(1) time(8) *( length(1) shape )
 //! ```
 //!
 //! Numbers are big-endian. A frame that does not decode is counted and ignored: nodes of a newer version may send some.
 
+use bongsu_protocol::message::Time;
 use bongsu_protocol::position::Position;
 use bongsu_protocol::session::SlowReader;
 use bongsu_protocol::topic::Topic;
@@ -42,6 +43,8 @@ pub(super) enum Announcement {
     Shapes {
         /// It knows nobody else's yet.
         asks: bool,
+        /// Its clock.
+        time: Time,
         /// All of them.
         shapes: Vec<Shape>,
     },
@@ -85,10 +88,11 @@ pub(super) fn encode_head(origin: Origin, topic: &Topic, head: Position) -> Byte
 }
 
 /// A frame with this node's shapes.
-pub(super) fn encode_shapes(origin: Origin, asks: bool, shapes: &[Shape]) -> Bytes {
+pub(super) fn encode_shapes(origin: Origin, asks: bool, time: Time, shapes: &[Shape]) -> Bytes {
     let mut frame = BytesMut::new();
-    begin(&mut frame, origin, SHAPES, 1);
+    begin(&mut frame, origin, SHAPES, 9);
     frame.put_u8(u8::from(asks));
+    frame.put_u64(time.0);
     for shape in shapes.iter().take(SHAPES_MAX) {
         // A shape has at most 32 letters.
         frame.put_u8(u8::try_from(shape.as_str().len()).unwrap_or(u8::MAX));
@@ -156,7 +160,7 @@ fn decode_heads(mut body: Bytes) -> Option<Announcement> {
 }
 
 fn decode_shapes(mut body: Bytes) -> Option<Announcement> {
-    let asks = body.try_get_u8().ok()? != 0;
+    let (asks, time) = (body.try_get_u8().ok()? != 0, Time(body.try_get_u64().ok()?));
     let mut shapes = Vec::new();
     while !body.is_empty() && shapes.len() < SHAPES_MAX {
         let length = usize::from(body.try_get_u8().ok()?);
@@ -165,14 +169,14 @@ fn decode_shapes(mut body: Bytes) -> Option<Announcement> {
         }
         shapes.push(Shape::parse(std::str::from_utf8(&body.split_to(length)).ok()?)?);
     }
-    Some(Announcement::Shapes { asks, shapes })
+    Some(Announcement::Shapes { asks, time, shapes })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use bongsu_protocol::message::{Delivery, Message, Time};
+    use bongsu_protocol::message::{Delivery, Message};
     use bongsu_protocol::topic::TopicFilter;
     use proptest::prelude::*;
 
@@ -216,8 +220,10 @@ mod tests {
         let Some(Announcement::Heads(heads)) = decoded else { panic!() };
         assert_eq!(heads, [(topic, head)]);
         let shapes = ["a/#", "+/b"].map(|text| Shape::of(&TopicFilter::parse(text).unwrap()).unwrap());
-        let decoded = decode(encode_shapes(Origin(1), true, &shapes));
-        let Some(Announcement::Shapes { asks: true, shapes: seen }) = decoded else { panic!() };
+        let decoded = decode(encode_shapes(Origin(1), true, Time(5), &shapes));
+        let Some(Announcement::Shapes { asks: true, time: Time(5), shapes: seen }) = decoded else {
+            panic!()
+        };
         assert_eq!(seen, shapes);
     }
 
