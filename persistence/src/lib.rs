@@ -8,11 +8,15 @@
 //! | [`store`] | the trait [`Store`](store::Store) and its vocabulary: what every implementation promises |
 //! | [`memory`] | a store in memory: for tests, and the oracle that the others are compared with |
 //! | [`sqlite`] | a store in one SQLite file: for one node, without set-up |
-//! | `journal` | which logs changed, for the two above |
+//! | [`postgres`] | a store in a Postgres database: for any number of nodes |
+//! | `journal` | which logs changed, for the first two |
+//! | `names` | which names a filter can match, for the other two |
 //! | [`appender`] | group commit: many publishers, one transaction after another |
 
 pub mod appender;
 mod journal;
 pub mod memory;
+mod names;
+pub mod postgres;
 pub mod sqlite;
 pub mod store;

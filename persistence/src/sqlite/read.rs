@@ -8,11 +8,12 @@ use bongsu_protocol::event::Page;
 use bongsu_protocol::limits::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
 use bongsu_protocol::message::{Delivery, Time};
 use bongsu_protocol::position::Position;
-use bongsu_protocol::topic::{Topic, TopicFilter};
+use bongsu_protocol::topic::Topic;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Executor, Row};
 
 use super::rows::{Log, column, log_columns, message_columns, message_from_row, number};
+use crate::names::Names;
 use crate::store::{LogBounds, TopicsQuery};
 
 /// How long a read waits for a connection. Reads take milliseconds: longer means that the disk hangs.
@@ -221,55 +222,8 @@ pub(super) async fn topics(readers: &SqlitePool, query: &TopicsQuery) -> Result<
     Ok(logs)
 }
 
-/// Which names a filter can match, as far as an index can tell.
-#[derive(Debug, PartialEq, Eq)]
-struct Names {
-    /// A single name; smaller than all that `below` has.
-    one: Option<String>,
-    /// All names that begin so; empty, or ends with a slash.
-    below: Option<String>,
-}
-
-impl Names {
-    fn of(filter: &TopicFilter) -> Self {
-        if let Some(topic) = filter.as_topic() {
-            return Self { one: Some(topic.as_str().to_owned()), below: None };
-        }
-        let literal: Vec<&str> = filter.levels().take_while(|level| !matches!(*level, "+" | "#")).collect();
-        if literal.is_empty() {
-            return Self { one: None, below: Some(String::new()) };
-        }
-        let one = literal.join("/");
-        let below = Some(format!("{one}/"));
-        // `a/#` matches `a` as well; `a/+` does not.
-        let parent = filter.levels().nth(literal.len()) == Some("#");
-        Self { one: parent.then_some(one), below }
-    }
-}
-
 fn bounds(row: &SqliteRow) -> Result<LogBounds, sqlx::Error> {
     let log = Log::from_row(row)?;
     let topic = Topic::parse(row.try_get(6)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(LogBounds { topic, first: log.at(log.first), head: log.at(log.head) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_narrows_the_names_to_look_at() {
-        for (filter, one, below) in [
-            ("a/b", Some("a/b"), None),
-            ("a/#", Some("a"), Some("a/")),
-            ("a/+", None, Some("a/")),
-            ("a/b/+/c", None, Some("a/b/")),
-            ("+/a", None, Some("")),
-            ("#", None, Some("")),
-        ] {
-            let names = Names::of(&TopicFilter::parse(filter).unwrap());
-            let expected = Names { one: one.map(str::to_owned), below: below.map(str::to_owned) };
-            assert_eq!(names, expected, "{filter}");
-        }
-    }
 }

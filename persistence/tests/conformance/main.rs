@@ -14,6 +14,7 @@ mod support;
 mod topics;
 
 use bongsu_persistence::memory::MemoryStore;
+use bongsu_persistence::postgres::{PostgresOptions, PostgresStore};
 use bongsu_persistence::sqlite::{SqliteOptions, SqliteStore};
 
 macro_rules! tests {
@@ -117,5 +118,11 @@ async fn sqlite() -> (SqliteStore, tempfile::TempDir) {
     (store, folder)
 }
 
+async fn postgres() -> (PostgresStore, ()) {
+    let url = bongsu_testkit::Postgres::shared().database();
+    (PostgresStore::open(PostgresOptions::new(url)).await.unwrap(), ())
+}
+
 conformance!(memory_store, memory);
 conformance!(sqlite_store, sqlite);
+conformance!(postgres_store, postgres);
