@@ -1,5 +1,6 @@
 //! Which logs were appended to.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bongsu_persistence::store::{Appended, ChangeMark, Changes, Store};
@@ -90,9 +91,16 @@ pub(crate) async fn appends_at_the_same_time_are_all_told(store: &impl Store) {
             store.append(batch).await.unwrap();
         }
     };
+    let done = Cell::new(false);
+    let publish_all = async {
+        join_all((0..8).map(publish)).await;
+        done.set(true);
+    };
     let watch = async {
         let (mut mark, mut seen) = (start, BTreeSet::new());
-        for round in 0.. {
+        loop {
+            // Looked at before the question: then the last answer has everything.
+            let is_last = done.get();
             let changes = store.changes(Some(mark)).await.unwrap();
             for (topic, (before, head)) in told(&changes) {
                 for offset in before.offset.0 + 1..=head.offset.0 {
@@ -100,13 +108,12 @@ pub(crate) async fn appends_at_the_same_time_are_all_told(store: &impl Store) {
                 }
             }
             mark = changes.mark;
-            if seen.len() == 8 * 20 * 2 || round == 100_000 {
-                break;
+            if is_last {
+                return seen.len();
             }
             tokio::task::yield_now().await;
         }
-        seen.len()
     };
-    let (_, n_told) = join(join_all((0..8).map(publish)), watch).await;
+    let ((), n_told) = join(publish_all, watch).await;
     assert_eq!(n_told, 8 * 20 * 2);
 }
