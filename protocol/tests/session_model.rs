@@ -198,6 +198,9 @@ impl World {
         let due = self.session.poll_timeout().is_some_and(|at| at <= self.mono());
         if due || self.session.wants_poll() {
             self.session.poll(self.mono());
+            // A time that has passed would be waited for without an end.
+            let next = self.session.poll_timeout();
+            assert!(next.is_none_or(|at| at > self.mono()), "polled at {:?}, due at {next:?}", self.mono());
         }
         while let Some(effect) = self.session.poll_effect() {
             match effect {

@@ -387,6 +387,8 @@ impl<D: Clone> Session<D> {
         }
         for _ in 0..self.subscriptions.behind.len() {
             if self.subscriptions.reading.is_some() || !self.outbox.wants_page() {
+                // The answer or the room is what happens next, and then whoever pauses now may not any more.
+                self.subscriptions.all_pause = false;
                 return;
             }
             let Some(topic) = self.subscriptions.behind.pop_front() else { return };
@@ -408,7 +410,11 @@ impl<D: Clone> Session<D> {
     /// When to call [`poll`](Self::poll) though nothing else happened.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<cursor::Time> {
-        let Subscriptions { behind, readers, .. } = &self.subscriptions;
+        let Subscriptions { behind, readers, reading, .. } = &self.subscriptions;
+        // Without room for a page, or while one is under way, a pause that is over would be no reason to do anything.
+        if reading.is_some() || !self.outbox.wants_page() {
+            return None;
+        }
         behind.iter().filter_map(|topic| readers.get(topic)?.poll_timeout()).min()
     }
 
