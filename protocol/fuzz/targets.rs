@@ -7,6 +7,7 @@
 use bongsu_protocol::codec::{self, Format};
 use bongsu_protocol::command::{Command, Request};
 use bongsu_protocol::event::Event;
+use bongsu_protocol::stomp::{self, Decoder, Frame, Refusal, Version};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use bytes::{Bytes, BytesMut};
 
@@ -18,6 +19,7 @@ pub(crate) fn run(target: &str, bytes: &[u8]) -> String {
         "events_json" => events(Format::Json, bytes),
         "events_binary" => events(Format::Binary, bytes),
         "topics" => topics(bytes),
+        "stomp" => stomp(bytes),
         other => panic!("there is no target {other}"),
     }
 }
@@ -145,6 +147,57 @@ fn naive_match(filter: &[&str], topic: &[&str], is_first: bool) -> bool {
         ([wanted, filter @ ..], [level, topic @ ..]) => wanted == level && naive_match(filter, topic, false),
         _ => false,
     }
+}
+
+/// A stream of frames: its first byte says the version, and how long the pieces are in which it comes. The pieces change nothing, and
+/// what was read can be written and read again.
+fn stomp(bytes: &[u8]) -> String {
+    let Some((first, bytes)) = bytes.split_first() else { return "nothing".to_owned() };
+    let version = Version::ALL[usize::from(first % 3)];
+    let (frames, refusal) = stomp_frames(version, bytes, bytes.len().max(1));
+    let (pieces, refusal_of_pieces) = stomp_frames(version, bytes, usize::from(first / 3 % 7) + 1);
+    assert_eq!(frames, pieces);
+    // A stream that is cut may be refused sooner, for another reason, but never more or less often.
+    assert_eq!(refusal.is_some(), refusal_of_pieces.is_some());
+    let mut outcome = format!("{version:?} ");
+    for frame in frames.iter().take(4) {
+        outcome.push_str(frame.command.as_str());
+        if version == Version::V12 && frame.command.is_escaped() {
+            let headers = frame.headers.iter().filter(|(name, _)| name != "content-length");
+            let headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut again = BytesMut::new();
+            stomp::encode_frame(version, frame.command, &headers, &frame.body, &mut again);
+            let (again, refusal) = stomp_frames(version, &again, again.len());
+            // Escapes make lines longer, maybe past their limit.
+            if refusal.is_none() {
+                assert_eq!(again.len(), 1);
+                assert_eq!(again[0].body, frame.body);
+                assert!(headers.iter().all(|(name, value)| again[0].header(name) == Some(value)));
+            }
+        }
+    }
+    if let Some(refusal) = refusal {
+        assert!(refusal.detail.len() <= bongsu_protocol::limits::TEXT_BYTES_MAX);
+        outcome.push_str(refusal.message);
+    }
+    outcome
+}
+
+fn stomp_frames(version: Version, bytes: &[u8], piece_bytes: usize) -> (Vec<Frame>, Option<Refusal>) {
+    let mut decoder = Decoder::new();
+    decoder.use_version(version);
+    let mut frames = Vec::new();
+    for piece in bytes.chunks(piece_bytes) {
+        decoder.push(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(refusal) => return (frames, Some(refusal)),
+            }
+        }
+    }
+    (frames, None)
 }
 
 /// A text without what an input put into it: numbers, and names between backticks.

@@ -11,6 +11,7 @@
 //! | [`codec`] | all of them as bytes: JSON and protobuf |
 //! | [`cursor`] | how a reader that is behind gets to the head of a log |
 //! | [`session`] | one client's conversation |
+//! | [`stomp`] | STOMP: frames as bytes, destinations |
 //! | [`limits`] | every limit, with its reason |
 
 pub mod codec;
@@ -22,4 +23,5 @@ pub mod message;
 pub mod position;
 pub mod reason;
 pub mod session;
+pub mod stomp;
 pub mod topic;

@@ -77,3 +77,17 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Depth of nested JSON in a payload or in a member's info, so that no peer's parser runs out of stack. Deeper JSON is
 /// refused as a bad request where it came as JSON; where it came as bytes, JSON readers see base64.
 pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Headers of one STOMP frame: those of a message ([`HEADERS_MAX`]) and as many again for the protocol. A frame with more is refused
+/// with an ERROR frame.
+pub const STOMP_HEADERS_MAX: usize = 2 * HEADERS_MAX;
+
+/// Bytes of one header line of a STOMP frame: a value of [`HEADER_BYTES_MAX`] whose every byte is escaped (2 * 8 KiB), and its name.
+/// A longer line is refused with an ERROR frame.
+pub const STOMP_LINE_BYTES_MAX: usize = 2 * HEADER_BYTES_MAX + 256;
+
+/// Bytes of all header lines of a STOMP frame: one of the largest and 8 KiB for the others. More are refused with an ERROR frame.
+pub const STOMP_HEAD_BYTES_MAX: usize = STOMP_LINE_BYTES_MAX + (8 << 10);
+
+/// The same before the client is known: a token ([`TOKEN_BYTES_MAX`]) and 4 KiB for the others, so that strangers cost little.
+pub const STOMP_LOGIN_BYTES_MAX: usize = TOKEN_BYTES_MAX + (4 << 10);

@@ -57,6 +57,21 @@ fn topics_keep_their_promises() {
     fuzz("topics", lines.iter().map(|line| line.as_bytes().to_vec()).collect());
 }
 
+#[test]
+fn stomp_frames_keep_their_promises() {
+    let streams = [
+        "0CONNECT\naccept-version:1.2\nhost:/\n\n\0\nSEND\ndestination:/topic/a\n\nx\0",
+        "1SEND\ndestination:/queue/a\ncontent-length:3\n\na\0b\0\r\n\n",
+        "2SUBSCRIBE\r\nid:a\\cb\\r\\n\r\ndestination:/topic/a.*\r\nreceipt:1\r\n\r\n\0",
+        "0ACK\nid:1@2\ntransaction:t\n\n\0\0NACK\nid:1\nid:2\n\n\0",
+        "1MESSAGE\nmessage-id:1\nsubscription:2\n\nhello\0",
+        "2SEND\ncontent-length:9\n\nx\0",
+        "0BEGIN\ntransaction:t\n\nbody\0",
+        "1SEND\na:\\t\n\n\0",
+    ];
+    fuzz("stomp", streams.iter().map(|stream| stream.as_bytes().to_vec()).collect());
+}
+
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>) {
     let seed = variable("BONGSU_FUZZ_SEED").unwrap_or_else(rand::random);
     let time = Duration::from_secs(variable("BONGSU_FUZZ_SECONDS").unwrap_or(2));
@@ -97,7 +112,7 @@ fn tried(target: &str, input: &[u8]) -> String {
 
 /// An input made of one or two others.
 fn mutated(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
-    const WORDS: [&[u8]; 20] = [
+    const WORDS: [&[u8]; 24] = [
         b"\"data\":",
         b"\"text\":",
         b"\"bytes\":",
@@ -118,6 +133,10 @@ fn mutated(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
         b"/#",
         b"/+",
         b"\n",
+        b"\n\n",
+        b"SEND\n",
+        b"content-length:",
+        b"\\c",
     ];
     let mut input = inputs.choose(random).unwrap().clone();
     for _ in 0..random.random_range(1..6) {
