@@ -74,6 +74,47 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
 /// Seconds that a client is asked to wait after it was turned away.
 pub const TURNED_AWAY_RETRY_SECONDS: &str = "1";
 
+/// Frames that wait in the inbox of the bus: 65,536, a second of what one node takes at its best. Full: frames are dropped and
+/// an interruption takes their place, which costs the reader one query of the store.
+pub const BUS_INBOX_FRAMES_MAX: usize = 65_536;
+
+/// Bytes of frames that wait in the inbox of the bus: 32 MiB. Full: as [`BUS_INBOX_FRAMES_MAX`].
+pub const BUS_INBOX_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of frames that are on their way to one Redis: 16 MiB. Full: a publish on the bus is refused, and other nodes repair
+/// from the store.
+pub const BUS_PUBLISH_BYTES_MAX: usize = 16 << 20;
+
+/// Calls that wait for the answer of one Redis: 1,024. More are refused as full; each would keep its place in a row of commands,
+/// which must not have to wait, or their order would be lost.
+pub const REDIS_CALLS_MAX: usize = 1024;
+
+/// Channels that one command subscribes to or unsubscribes from: 512. Some ten KiB, so that Redis serves others between two.
+pub const BUS_SUBSCRIBE_BATCH_MAX: usize = 512;
+
+/// How long Redis may take to answer a command, and to confirm a subscription: 2 s. Past it the caller is told `unavailable`.
+pub const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long connecting to Redis may take, from the name's look-up to the greeting: 3 s. Then it is tried again.
+pub const REDIS_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The pause between two probes of a Redis: 250 ms. A probe is some hundred bytes there and back.
+pub const BUS_PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The age at which a probe that did not come back makes the bus degraded: 500 ms. Nodes ask the store meanwhile, so that a
+/// silent Redis delays nobody by more than a second.
+pub const BUS_PROBE_LATE: Duration = Duration::from_millis(500);
+
+/// The age at which a probe that did not come back ends the connection: 2 s. Longer than the pauses of a server that is busy.
+pub const BUS_PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The pause before the first attempt to connect to Redis again: 50 ms. It doubles up to [`REDIS_RETRY_MAX`], and each is shortened
+/// by up to a half at random, so that nodes do not all come back at once.
+pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(50);
+
+/// The longest pause before an attempt to connect to Redis again: 2 s.
+pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(2);
+
 /// The pause between rounds of retention.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 

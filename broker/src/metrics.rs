@@ -116,6 +116,20 @@ metrics! {
     unannounced = "bongsu_messages_unannounced_total";
     /// Messages that retention took away.
     trimmed = "bongsu_messages_trimmed_total";
+    /// Frames that were handed to the bus.
+    bus_published = "bongsu_bus_frames_published_total";
+    /// Bytes of frames that were handed to the bus.
+    bus_published_bytes = "bongsu_bus_bytes_published_total";
+    /// Frames that came from the bus, one's own among them.
+    bus_received = "bongsu_bus_frames_received_total";
+    /// Bytes of frames that came from the bus.
+    bus_received_bytes = "bongsu_bus_bytes_received_total";
+    /// Frames that came from the bus while the inbox was full. They are repaired from the store.
+    bus_dropped = "bongsu_bus_frames_dropped_total";
+    /// Connections to a server of the bus that were made, the first ones among them.
+    bus_connects = "bongsu_bus_connects_total";
+    /// Connections to a server of the bus that failed, and attempts to make one.
+    bus_disconnects = "bongsu_bus_connection_failures_total";
 }
 
 impl Metrics {

@@ -5,20 +5,28 @@
 //! store, and is told with [`Received::Interrupted`] when there may be something to repair. The bus knows bytes: neither
 //! topics nor messages.
 
+mod health;
+mod inbox;
 mod local;
+pub mod redis;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
 
-pub use local::LocalBus;
+use crate::config::Settings;
+
+pub use inbox::{Bounds, Inbox, Intake, Receiver};
+pub use local::{LocalBus, LocalNetwork};
 
 /// A way to the other nodes. All methods may be called at the same time from many tasks.
 ///
 /// Whoever makes a bus gets its [`Inbox`] with it. A bus subscribes again by itself after every failure: the channels that are
 /// [wanted](Self::subscribe) are wanted until they no longer are.
 pub trait Bus: Send + Sync + 'static {
-    /// Sends frames, in order as far as they go to one channel. Several cost about as much as one.
+    /// Sends frames, in order as far as they go to one channel and to the frames of calls that were polled before. Several
+    /// frames cost about as much as one.
     ///
     /// Ready means that they were handed over, not that anybody received them.
     ///
@@ -39,7 +47,7 @@ pub trait Bus: Send + Sync + 'static {
 }
 
 /// What frames are published on: any text of at most some hundred bytes. Nodes of other clusters never share it.
-pub type Channel = std::sync::Arc<str>;
+pub type Channel = Arc<str>;
 
 /// Bytes for everybody who is subscribed to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +58,12 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-/// What comes in from a bus. Bounded: when it is full, frames are dropped, and an interruption takes their place.
-#[derive(Debug)]
-pub struct Inbox {
-    /// In the order of arrival.
-    pub received: mpsc::Receiver<Received>,
-    /// How the bus is.
-    pub health: watch::Receiver<Health>,
+impl Frame {
+    /// What it takes of every bound: the bytes of its payload and of its channel's name.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.channel.len() + self.payload.len()
+    }
 }
 
 /// Something that came in.
@@ -89,4 +96,32 @@ pub enum Error {
     /// Too much waits already.
     #[error("the bus is full")]
     Full,
+}
+
+/// What a node has of the way to the others.
+pub struct Joined {
+    /// The way out, and what is wanted.
+    pub bus: Arc<dyn Bus>,
+    /// The way in.
+    pub inbox: Inbox,
+    /// Commands to the servers of the bus, for leases and what hangs on them; none where the node is alone.
+    pub commands: Option<redis::Commands>,
+}
+
+/// Makes the bus that the settings name: Redis where `redis.url` or `redis.url_file` is given, else that of a node that is
+/// alone. Needs a tokio runtime, in which the bus keeps its tasks until it is dropped.
+///
+/// Never waits for a server: one that is away is tried again until it is there, and [`Health`] tells of it.
+///
+/// # Errors
+/// A setting that can never work, such as a URL of an unknown form or a certificate that cannot be read. The node should
+/// not start.
+pub fn connect(settings: &Settings) -> Result<Joined, redis::SettingsError> {
+    let Some(servers) = redis::Servers::from_settings(settings)? else {
+        let (bus, inbox) = LocalNetwork::default().join();
+        return Ok(Joined { bus: Arc::new(bus), inbox, commands: None });
+    };
+    let (bus, inbox) = redis::RedisBus::start(servers);
+    let commands = Some(bus.commands());
+    Ok(Joined { bus: Arc::new(bus), inbox, commands })
 }

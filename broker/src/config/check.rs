@@ -59,10 +59,11 @@ impl Settings {
         if is_postgres && self.postgres.url.is_none() {
             check.fail("storage.kind", "`postgres` needs postgres.url: where the database is".to_owned());
         }
-        if self.redis.url.is_some() && !is_postgres {
+        let redis = &self.redis;
+        if (redis.url.is_some() || redis.url_file.is_some()) && !is_postgres {
             let rule =
                 "nodes that share a Redis must share a Postgres: set postgres.url, or leave redis.url out";
-            check.fail("redis.url", rule.to_owned());
+            check.fail(if redis.url.is_some() { "redis.url" } else { "redis.url_file" }, rule.to_owned());
         }
     }
 

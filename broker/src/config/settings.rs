@@ -83,9 +83,23 @@ settings! {
     /// The Redis that nodes of a cluster speak to each other through. It carries hints only: nothing that was acknowledged is lost
     /// without it.
     pub struct Redis {
-        /// Its address: `redis://user:password@host:6379`, or `rediss://` for TLS. The environment variable `BONGSU_REDIS__URL` keeps
-        /// the password out of the process list.
+        /// Where it is, and how: one of `redis://host:6379`, `redis+sentinel://sentinel:26379,sentinel:26379/master-name`,
+        /// `redis+cluster://host:6379,host:6379` and `redis+sharded://host:6379,host:6379`, each with `rediss` in the place of `redis`
+        /// for TLS, and with `user:password@` before the hosts. The environment variable `BONGSU_REDIS__URL` keeps the password
+        /// out of the process list. See [redis.md](redis.md).
         pub url: Option<ServerUrl> = "none";
+        /// A file with that URL in it and nothing else, in the place of `redis.url`: how secrets are often mounted.
+        pub url_file: Option<PathBuf> = "none";
+        /// Who may sign the servers' certificates, PEM. Without it, who Mozilla trusts.
+        pub ca: Option<PathBuf> = "none";
+        /// The certificate chain that this node shows to the servers, PEM, its own first. With `redis.key` or not at all.
+        pub certificate: Option<PathBuf> = "none";
+        /// That certificate's private key, PEM.
+        pub key: Option<PathBuf> = "none";
+        /// The user that sentinels know this node by. Without it, their default user.
+        pub sentinel_user: Option<Name> = "none";
+        /// A file with the password for the sentinels in it. Without it, none: that of `redis.url` is for the servers only.
+        pub sentinel_password_file: Option<PathBuf> = "none";
     }
 
     /// The cluster that this node belongs to.

@@ -186,7 +186,8 @@ pub(super) trait Optional: Leaf {
 macro_rules! optional {
     ($($Type:ty: $none:literal),+) => {$(impl Optional for $Type { const NONE: &'static str = $none; })+};
 }
-optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none");
+optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none",
+    Name: "none");
 
 impl<T: Optional> Leaf for Option<T> {
     const FORM: Form = T::FORM;
