@@ -60,6 +60,18 @@ pub struct Reach {
 }
 
 impl Interest {
+    /// The readers of this node.
+    #[must_use]
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Whether the task that knows the channels is there, if there is to be one.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.commands.as_ref().is_none_or(|commands| !commands.is_closed())
+    }
+
     /// Interest on a node that is alone.
     #[must_use]
     pub const fn alone(hub: Hub) -> Self {

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod feed;
 pub mod heard;
 pub mod history;
+pub mod http_client;
 pub mod hub;
 pub mod interest;
 pub mod limits;
@@ -26,4 +27,5 @@ pub mod presence;
 pub mod publisher;
 pub mod retention;
 pub mod serve;
+
 pub mod websocket;

@@ -190,3 +190,37 @@ pub const REPAIRS_MAX: usize = 32;
 /// Messages of topics that a pattern just met, which wait until it is known that none came before them; per shard. More are read
 /// from the store instead.
 pub const UNPROVEN_MESSAGES_MAX: usize = 4096;
+
+/// Connections to the administrators' port at a time: 64, far more than probes and scrapers open. More are closed at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// How long the node's own tasks may take to answer `/livez`: 10 s. A shard that writes thousands of sockets takes some milliseconds, so
+/// one that does not answer by then never will.
+pub const LIVENESS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the store may take to answer `/readyz`: 5 s. A slower one is told as one that does not answer.
+pub const READINESS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long an answer of the store serves everybody who asks `/readyz`: 1 s, so that asking often costs the store nothing.
+pub const READINESS_KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// How long `bongsu health` waits for its answer: longer than the node's own deadlines.
+pub const HEALTH_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Bytes of an answer that the broker's own HTTP client takes. A longer one is an error.
+pub const HTTP_ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Spans that wait to be sent: 8,192, some 4 MiB. More are dropped and counted.
+pub const SPANS_WAITING_MAX: usize = 8192;
+
+/// Spans in one request to the collector.
+pub const SPANS_PER_REQUEST_MAX: usize = 512;
+
+/// Messages of one batch that get spans of their own. Further traced messages of the batch go without.
+pub const TRACED_PER_BATCH_MAX: usize = 64;
+
+/// Links from one span to other messages of its batch.
+pub const LINKS_PER_SPAN_MAX: usize = 16;
+
+/// How long the collector may take to answer: 5 s. Then what was sent is dropped and counted.
+pub const TELEMETRY_DEADLINE: Duration = Duration::from_secs(5);

@@ -30,6 +30,8 @@ enum Command {
     Serve(SettingsArgs),
     /// Show the effective settings and where each came from
     Config(SettingsArgs),
+    /// Ask a node how it is: ends with 0 if it is well, else with 1
+    Health(cli::HealthArgs),
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -56,6 +58,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             print!("{}", config::explain(&config::load(&args)?));
             Ok(())
         }
+        Command::Health(args) => runtime()?.block_on(cli::health(args)),
         Command::Client(command) => runtime()?.block_on(command.run()),
     }
 }

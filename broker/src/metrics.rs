@@ -1,69 +1,126 @@
-//! Every counter of the node, in one place.
+//! Every metric of the node, in one place: `/metrics` shows them and OTLP carries them, under the same names.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod kind;
+mod text;
 
 use bongsu_protocol::reason::{CloseReason, ErrorCode};
 
-/// A number that only grows. A level is two of them: what came and what went.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub use kind::{Counter, Gauge, Histogram, Recorded, Unit};
 
-impl Counter {
-    const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
+/// One metric as it stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, the same wherever it is shown.
+    pub name: &'static str,
+    /// What it means, in a sentence.
+    pub help: String,
+    /// How it stands.
+    pub value: Value,
+}
 
-    /// Counts.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
+/// How a metric stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Numbers that only grow.
+    Counter(Vec<Point>),
+    /// Levels.
+    Gauge(Vec<Point>),
+    /// How often which sizes occurred.
+    Histogram(Recorded),
+}
 
-    /// What was counted.
+impl Value {
+    /// The kind of metric as Prometheus calls it.
     #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// One number, with the label that tells it from others of the same metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Name and value of the label, where the metric has one.
+    pub label: Option<(&'static str, String)>,
+    /// The number.
+    pub value: u64,
+}
+
+impl Point {
+    fn alone(value: u64) -> Vec<Self> {
+        vec![Self { label: None, value }]
+    }
+}
+
+/// How a session's bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket with JSON frames.
+    WebsocketJson,
+    /// A WebSocket with binary frames.
+    WebsocketBinary,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::WebsocketJson, Self::WebsocketBinary];
+
+    /// The label's value.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::WebsocketJson => "websocket-json",
+            Self::WebsocketBinary => "websocket-binary",
+        }
     }
 }
 
 macro_rules! metrics {
-    ($($(#[doc = $help:literal])+ $name:ident = $exposed:literal;)+) => {
-        /// The node's counters.
+    (
+        $($(#[doc = $help:literal])+ $name:ident = $exposed:literal;)+
+        gauges { $($(#[doc = $gauge_help:literal])+ $gauge:ident = $gauge_exposed:literal;)+ }
+        histograms { $($(#[doc = $histogram_help:literal])+ $histogram:ident: $unit:ident = $histogram_exposed:literal;)+ }
+    ) => {
+        /// The node's metrics.
         #[derive(Debug)]
         pub struct Metrics {
             $($(#[doc = $help])+ pub $name: Counter,)+
+            $($(#[doc = $gauge_help])+ pub $gauge: Gauge,)+
+            $($(#[doc = $histogram_help])+ pub $histogram: Histogram,)+
             closes: [Counter; CloseReason::ALL.len()],
             errors: [Counter; ErrorCode::ALL.len()],
+            opened_by: [Counter; Transport::ALL.len()],
+            closed_by: [Counter; Transport::ALL.len()],
         }
 
-        /// The one instance: counters are of the process.
+        /// The one instance: metrics are of the process.
         pub static METRICS: Metrics = Metrics {
             $($name: Counter::new(),)+
+            $($gauge: Gauge::new(),)+
+            $($histogram: Histogram::new(Unit::$unit),)+
             closes: [const { Counter::new() }; CloseReason::ALL.len()],
             errors: [const { Counter::new() }; ErrorCode::ALL.len()],
+            opened_by: [const { Counter::new() }; Transport::ALL.len()],
+            closed_by: [const { Counter::new() }; Transport::ALL.len()],
         };
 
         impl Metrics {
-            /// The counters in Prometheus' text format, version 0.0.4.
+            /// All metrics as they stand now, in the order of their declaration. Gauges stand as whoever asks has set them before.
             #[must_use]
-            pub fn to_prometheus(&self) -> String {
-                let mut text = String::new();
-                $(
-                    let help = [$($help),+].concat();
-                    // Writing to a `String` cannot fail.
-                    let _ = write!(text, "# HELP {0}{1}\n# TYPE {0} counter\n{0} {2}\n", $exposed, help, self.$name.get());
-                )+
-                let name = "bongsu_connections_closed_by_reason_total";
-                let _ = writeln!(text, "# HELP {name} Connections that ended, by reason.\n# TYPE {name} counter");
-                for (reason, counter) in CloseReason::ALL.iter().zip(&self.closes) {
-                    let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {}", counter.get());
-                }
-                let name = "bongsu_request_errors_total";
-                let _ = writeln!(text, "# HELP {name} Requests that were answered with an error, by code.\n# TYPE {name} counter");
-                for (code, counter) in ErrorCode::ALL.iter().zip(&self.errors) {
-                    let _ = writeln!(text, "{name}{{code=\"{code}\"}} {}", counter.get());
-                }
-                text
+            pub fn snapshot(&self) -> Vec<Metric> {
+                let metric = |name, help: &[&str], value| {
+                    Metric { name, help: help.concat().trim().to_owned(), value }
+                };
+                let mut metrics = vec![
+                    $(metric($exposed, &[$($help),+], Value::Counter(Point::alone(self.$name.get()))),)+
+                    $(metric($gauge_exposed, &[$($gauge_help),+], Value::Gauge(Point::alone(self.$gauge.get()))),)+
+                    $(metric($histogram_exposed, &[$($histogram_help),+], Value::Histogram(self.$histogram.get())),)+
+                ];
+                metrics.extend(self.labelled());
+                metrics
             }
         }
     };
@@ -86,16 +143,28 @@ metrics! {
     requests = "bongsu_requests_total";
     /// Frames of clients that could not be understood.
     malformed = "bongsu_frames_malformed_total";
+    /// Bytes that the sockets of sessions brought.
+    bytes_in = "bongsu_received_bytes_total";
+    /// Bytes that the sockets of sessions took.
+    bytes_out = "bongsu_sent_bytes_total";
     /// Messages that clients wanted to publish.
     published = "bongsu_messages_published_total";
     /// Messages that policy refused.
     publish_refused = "bongsu_messages_refused_total";
     /// Messages that were committed to their log.
     stored = "bongsu_messages_stored_total";
+    /// Messages whose publishers were told that the store did not take them. They may be stored all the same.
+    publish_failed = "bongsu_messages_failed_total";
+    /// Messages that were offered to sessions: one for each message and each session that reads its topic.
+    offered = "bongsu_messages_offered_total";
     /// Batches that came back from the store, stored or not: one transaction each.
     batches = "bongsu_store_batches_total";
     /// Pages that were read from the store.
     reads = "bongsu_store_reads_total";
+    /// Calls to the store that failed or took too long.
+    store_failures = "bongsu_store_failures_total";
+    /// Pages of logs that readers asked for since they were behind.
+    pages_asked = "bongsu_catch_up_pages_asked_total";
     /// Pages of logs that readers caught up with, from memory or from the store.
     pages = "bongsu_catch_up_pages_total";
     /// Pages that were read from a log since something of it did not come here.
@@ -114,6 +183,8 @@ metrics! {
     bus_publish_failed = "bongsu_bus_publish_failed_total";
     /// Messages that found no room in the queue to other nodes; they find them by asking the store.
     unannounced = "bongsu_messages_unannounced_total";
+    /// Sockets that took no more for a moment, so that what followed waited.
+    blocked = "bongsu_sockets_blocked_total";
     /// Messages that retention took away.
     trimmed = "bongsu_messages_trimmed_total";
     /// Frames that were handed to the bus.
@@ -130,12 +201,100 @@ metrics! {
     bus_connects = "bongsu_bus_connects_total";
     /// Connections to a server of the bus that failed, and attempts to make one.
     bus_disconnects = "bongsu_bus_connection_failures_total";
+    /// Spans that the collector took.
+    spans_sent = "bongsu_spans_sent_total";
+    /// Spans that were dropped: the collector did not take them, or not in time.
+    spans_dropped = "bongsu_spans_dropped_total";
+    /// Times that metrics or spans could not be sent to the collector.
+    telemetry_failures = "bongsu_telemetry_failures_total";
+    gauges {
+        /// Connections that hold a place now.
+        connections = "bongsu_connections";
+        /// Places for connections: `limits.connections`.
+        connections_max = "bongsu_connections_max";
+        /// Readers that wait for a page of a log now, since they are behind.
+        readers_behind = "bongsu_readers_behind";
+        /// Bytes of messages that wait for their commit now, with what they cost beside their own.
+        publish_bytes = "bongsu_publish_bytes_in_flight";
+        /// Messages of topics without history that wait to be fanned out now.
+        live_waiting = "bongsu_live_messages_waiting";
+        /// Batches and other commands that wait for the fullest of the node's shards now.
+        shard_waiting = "bongsu_shard_commands_waiting";
+        /// Pages that are read from the store now; `limits.history_reads` at most.
+        reads_under_way = "bongsu_store_reads_under_way";
+        /// Bytes of newest messages that are kept in memory now.
+        tail_bytes = "bongsu_tail_cache_bytes";
+        /// 1 while the bus is live, 0 while frames of other nodes do not arrive, or not all.
+        bus_live = "bongsu_bus_live";
+        /// 1 while the node sends its clients away.
+        draining = "bongsu_draining";
+    }
+    histograms {
+        /// From taking a message of a topic with history to acknowledging it.
+        publish_seconds: Seconds = "bongsu_publish_seconds";
+        /// What the store took for a batch, stored or not.
+        append_seconds: Seconds = "bongsu_store_append_seconds";
+        /// Messages in one batch for the store.
+        append_messages: Count = "bongsu_store_append_messages";
+        /// What the store took for a page of a log.
+        read_seconds: Seconds = "bongsu_store_read_seconds";
+        /// What the store took to tell which logs changed.
+        changes_seconds: Seconds = "bongsu_store_changes_seconds";
+        /// From handing messages to the shards until the last reader was offered them.
+        fan_out_seconds: Seconds = "bongsu_fan_out_seconds";
+        /// Messages that were fanned out together.
+        fan_out_messages: Count = "bongsu_fan_out_messages";
+    }
 }
 
 impl Metrics {
+    /// The metrics in Prometheus' text format.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        text::write(&self.snapshot())
+    }
+
+    /// Metrics with a label.
+    fn labelled(&self) -> [Metric; 3] {
+        let point = |key, word: String, value| Point { label: Some((key, word)), value };
+        let closes = CloseReason::ALL.iter().zip(&self.closes);
+        let closes = closes.map(|(reason, counter)| point("reason", reason.to_string(), counter.get()));
+        let errors = ErrorCode::ALL.iter().zip(&self.errors);
+        let errors = errors.map(|(code, counter)| point("code", code.to_string(), counter.get()));
+        let sessions = Transport::ALL.iter().zip(self.opened_by.iter().zip(&self.closed_by));
+        let sessions = sessions.map(|(transport, (opened, closed))| {
+            point("transport", transport.name().to_owned(), opened.get().saturating_sub(closed.get()))
+        });
+        let metric = |name, help: &str, value| Metric { name, help: help.to_owned(), value };
+        [
+            metric(
+                "bongsu_connections_closed_by_reason_total",
+                "Connections that ended, by reason.",
+                Value::Counter(closes.collect()),
+            ),
+            metric(
+                "bongsu_request_errors_total",
+                "Requests that were answered with an error, by code.",
+                Value::Counter(errors.collect()),
+            ),
+            metric(
+                "bongsu_sessions",
+                "Sessions that are open now, by what carries them.",
+                Value::Gauge(sessions.collect()),
+            ),
+        ]
+    }
+
+    /// Counts the beginning of a session.
+    pub fn count_open(&self, transport: Transport) {
+        self.opened.add(1);
+        self.opened_by[transport as usize].add(1);
+    }
+
     /// Counts the end of a session.
-    pub fn count_close(&self, reason: CloseReason) {
+    pub fn count_close(&self, transport: Transport, reason: CloseReason) {
         self.closed.add(1);
+        self.closed_by[transport as usize].add(1);
         if let Some(place) = CloseReason::ALL.iter().position(|one| *one == reason) {
             self.closes[place].add(1);
         }
@@ -152,5 +311,26 @@ impl Metrics {
     #[must_use]
     pub fn sessions(&self) -> u64 {
         self.opened.get().saturating_sub(self.closed.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_given_once_and_says_its_kind() {
+        let metrics = METRICS.snapshot();
+        let mut names: Vec<_> = metrics.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), metrics.len(), "a name stands twice");
+        for metric in &metrics {
+            assert!(metric.name.starts_with("bongsu_") && metric.help.ends_with('.'), "{metric:?}");
+            assert_eq!(metric.name.ends_with("_total"), metric.value.kind() == "counter", "{metric:?}");
+            if let Value::Histogram(recorded) = &metric.value {
+                assert_eq!(metric.name.ends_with("_seconds"), recorded.unit == Unit::Seconds, "{metric:?}");
+            }
+        }
     }
 }

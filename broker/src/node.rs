@@ -21,7 +21,8 @@ use crate::heard::Heard;
 use crate::history::History;
 use crate::hub::{Hub, Probe};
 use crate::interest::{Interest, Reach};
-use crate::limits::STORE_DEADLINE;
+use crate::limits::{READINESS_DEADLINE, READINESS_KEPT_FOR, STORE_DEADLINE};
+use crate::metrics::METRICS;
 use crate::outbound::ConnectionId;
 use crate::presence::Presence;
 use crate::publisher::Publisher;
@@ -53,6 +54,8 @@ pub struct Node {
     presence: Presence,
     drain: Drain,
     n_connections: AtomicU64,
+    /// When the store was last asked whether it answers, and what came of it.
+    store_health: tokio::sync::Mutex<Option<(Duration, Result<(), String>)>>,
     /// Makes session names of this process differ from those of an earlier one of the same name.
     started_ms: u64,
     places: Arc<Semaphore>,
@@ -132,6 +135,7 @@ impl Node {
             presence,
             drain: Drain::default(),
             n_connections: AtomicU64::new(0),
+            store_health: tokio::sync::Mutex::new(None),
             started_ms: clock::wall().0,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             settings,
@@ -190,6 +194,47 @@ impl Node {
     #[must_use]
     pub const fn presence(&self) -> &Presence {
         &self.presence
+    }
+
+    /// Whether the store answers; the reason in words if not. An answer serves everybody who asks within a moment.
+    ///
+    /// # Errors
+    /// It does not, with the reason.
+    pub async fn store_health(&self) -> Result<(), String> {
+        // Whoever asks while it is asked waits here for the same answer.
+        let mut last = self.store_health.lock().await;
+        let now = clock::monotonic();
+        match &*last {
+            Some((asked_at, answer)) if now.saturating_sub(*asked_at) < READINESS_KEPT_FOR => answer.clone(),
+            _ => {
+                let answer = match tokio::time::timeout(READINESS_DEADLINE, self.history.probe()).await {
+                    Ok(answer) => answer.map_err(|error| error.to_string()),
+                    Err(_) => Err(format!("it did not answer within {READINESS_DEADLINE:?}")),
+                };
+                *last = Some((clock::monotonic(), answer.clone()));
+                answer
+            }
+        }
+    }
+
+    /// Whether the tasks that connections share answer. Asks neither the store nor the bus: both may be away for good reasons.
+    pub async fn is_alive(&self) -> bool {
+        // A node that drains closes its lanes on purpose.
+        let runs =
+            self.drain.has_begun() || (self.publisher.runs() && self.presence.runs() && self.interest.runs());
+        runs && self.interest.hub().answers().await
+    }
+
+    /// Sets the gauges in [`METRICS`] to how things stand now.
+    pub fn measure(&self) {
+        METRICS.connections.set(self.connections() as u64);
+        METRICS.connections_max.set(self.settings.limits.connections as u64);
+        METRICS.readers_behind.set(METRICS.pages_asked.get().saturating_sub(METRICS.pages.get()));
+        METRICS.shard_waiting.set(self.interest.hub().commands_waiting() as u64);
+        METRICS.bus_live.set(self.bus_health().is_none_or(|health| health == Health::Live).into());
+        METRICS.draining.set(self.drain.has_begun().into());
+        self.publisher.measure();
+        self.history.measure();
     }
 
     /// How far the end has come.

@@ -257,7 +257,9 @@ impl State {
                 Ok(()) if writer.is_blocked => writer.drained_at = writer.progress_at,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    writer.is_blocked = true;
+                    if !std::mem::replace(&mut writer.is_blocked, true) {
+                        METRICS.blocked.add(1);
+                    }
                     return Ok(Flushed::Blocked);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -321,6 +323,7 @@ impl Writer {
         if n_written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        METRICS.bytes_out.add(n_written as u64);
         let now = clock::monotonic();
         (self.progress_at, self.written_at) = (now, now);
         while n_written > 0

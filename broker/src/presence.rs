@@ -85,6 +85,12 @@ impl Presence {
         // The task ends only with the process.
         let _ = self.commands.send(command).await;
     }
+
+    /// Whether the task is there.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        !self.commands.is_closed()
+    }
 }
 
 struct Members {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock;
 use crate::config::{Loaded, Settings, StorageKind, Synchronous};
-use crate::listener::Listener;
+use crate::listener::{AdminListener, Listener};
 use crate::node::Node;
 use crate::retention;
 
@@ -30,7 +30,12 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let (store, sqlite) = open_store(&settings).await?;
     let node = Node::start(settings, Arc::clone(&store), None);
     let listener = Listener::bind(&node)?;
+    let admin = AdminListener::bind(&node).await?;
     greet(&listener.url()?);
+    if let Some(admin) = &admin {
+        greet_administrators(&admin.url()?);
+    }
+    let admin = admin.map(|admin| tokio::spawn(admin.serve(Arc::clone(&node))));
     tracing::info!(node = node.name(), listen = %listener.url()?, "serving");
     let retention = tokio::spawn(retention::run(store, Arc::clone(node.policies())));
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
@@ -45,6 +50,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let _ = serving.await;
     if let Some(sqlite) = sqlite {
         sqlite.close().await;
+    }
+    if let Some(admin) = admin {
+        admin.abort();
     }
     drained
 }
@@ -97,6 +105,11 @@ fn greet(url: &str) {
     println!(
         "open it in a browser, or try: bongsu sub 'chat/#'   and in another window: bongsu pub chat/1 hello"
     );
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command prints")]
+fn greet_administrators(url: &str) {
+    println!("health and metrics are on {url}");
 }
 
 /// The signals that end a node.

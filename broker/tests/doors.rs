@@ -477,7 +477,9 @@ async fn ws_6_http_2_carries_a_websocket_in_an_extended_connect() {
 async fn probes_and_the_page_are_answered() {
     let data = tempfile::tempdir().unwrap();
     let broker = Broker::start(data.path(), &[]);
-    for (path, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {
+    for (path, body) in
+        [("/healthz", "ok\n"), ("/livez", "alive\n"), ("/readyz", "\"store\":{\"status\":\"ok\"}}\n")]
+    {
         let answer = broker.get(path).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(body), "{answer}");
     }

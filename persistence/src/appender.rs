@@ -195,6 +195,18 @@ impl<C: Send + 'static> Appender<C> {
         self.closing.closed().await;
     }
 
+    /// Whether every lane takes messages: false after [`close`](Self::close), and if one ended by a panic of `on_commit`.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.lanes.iter().all(|lane| !lane.sender.is_closed())
+    }
+
+    /// Bytes of messages that wait or are being stored, each with [`MESSAGE_OVERHEAD_BYTES`] on top.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        self.lanes.iter().map(|lane| self.bytes_max.saturating_sub(lane.bytes.available_permits())).sum()
+    }
+
     fn lane(&self, topic: &Topic) -> &LaneHandle<C> {
         let mut hasher = DefaultHasher::new();
         topic.hash(&mut hasher);

@@ -1,5 +1,6 @@
-//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line.
+//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line; and `bongsu health`, which asks a node how it is.
 
+mod health;
 mod output;
 mod positions;
 mod publish;
@@ -12,6 +13,7 @@ use anyhow::Context as _;
 use bongsu_client::{Client, State};
 use clap::{Args, Subcommand};
 
+pub use health::{HealthArgs, health};
 pub use publish::PubArgs;
 pub use subscribe::SubArgs;
 

@@ -67,6 +67,23 @@ impl Settings {
         }
     }
 
+    /// Telemetry goes somewhere, by HTTP.
+    fn validate_telemetry(&self, check: &mut Check<'_>) {
+        match &self.telemetry.otlp_endpoint {
+            None if self.telemetry.traces_ratio.as_f64() > 0.0 => {
+                let rule =
+                    "there is no telemetry.otlp_endpoint that it could belong to: set one, or remove it";
+                check.fail("telemetry.traces_ratio", rule);
+            }
+            Some(url) if !url.is_http_base() => {
+                let rule = "it takes http:// or https:// with a host, and neither a user nor a query: a collector beside the \
+                            node can add credentials";
+                check.fail("telemetry.otlp_endpoint", rule);
+            }
+            None | Some(_) => {}
+        }
+    }
+
     /// Checks the rules that concern more than one setting and tells all that do not hold. `origins` says which settings
     /// somebody gave: a default is never at odds with anything.
     #[must_use]
@@ -75,6 +92,7 @@ impl Settings {
         self.validate_reach(&mut check);
         self.validate_tokens(&mut check);
         self.validate_cluster(&mut check);
+        self.validate_telemetry(&mut check);
         if self.drain.spread > self.drain.grace {
             let shown = &check.values["drain.grace"];
             let rule = format!(

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
-//! | `value`, `url`, `word` | the types a setting can have, and how each is written |
+//! | `value`, `ratio`, `url`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `check` | rules that concern more than one setting |
@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod layers;
 mod policy;
+mod ratio;
 mod schema;
 pub mod settings;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
 pub use policy::{Kind, Policies, Policy, PublishRate};
+pub use ratio::Ratio;
 pub use schema::{Origin, Origins, Tables};
 pub use settings::Settings;
 pub use url::ServerUrl;

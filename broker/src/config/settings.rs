@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bongsu_protocol::topic::TopicFilter;
 
+use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
@@ -22,6 +23,8 @@ settings! {
         /// Where clients connect. Anything but loopback needs `auth.tokens` or `auth.anonymous`: a broker that everybody
         /// can reach and use is never the default.
         pub listen: SocketAddr = "127.0.0.1:8080";
+        /// Where operators look: health and metrics beside the port of clients.
+        pub admin: Admin;
         /// TLS in process.
         pub tls: Tls;
         /// The directory of the SQLite file, made at start if there is none.
@@ -36,6 +39,8 @@ settings! {
         pub cluster: Cluster;
         /// What the process writes to standard error.
         pub log: Log;
+        /// What the process tells an OpenTelemetry collector.
+        pub telemetry: Telemetry;
         /// Who may do what.
         pub auth: Auth;
         /// Every HTTP request, handshakes among them.
@@ -54,6 +59,14 @@ settings! {
     pub struct Node {
         /// The node's name, in every welcome, log line and metric. Unique in a cluster.
         pub name: Name = "node-1" shown "the host's name, else `node-1`";
+    }
+
+    /// Where operators look: health and metrics beside the port of clients.
+    pub struct Admin {
+        /// Serves `/metrics`, `/livez`, `/readyz` and `/healthz`, over plain HTTP and to whoever reaches it: an address that only
+        /// operators reach, such as a pod's own port behind a network policy. It takes no clients, and keeps answering where the
+        /// port of clients is full. That port answers the same, but `/metrics` to this machine only.
+        pub listen: Option<SocketAddr> = "none";
     }
 
     /// TLS in process. Both files or none; with none the listener speaks plain HTTP, for loopback or behind a proxy that ends TLS.
@@ -116,6 +129,17 @@ settings! {
         pub format: LogFormat = "text";
         /// Which lines.
         pub level: LogFilter = "info";
+    }
+
+    /// What the process tells an OpenTelemetry collector. `/metrics` is there without any of it.
+    pub struct Telemetry {
+        /// A collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or `https://`. Metrics are sent to `/v1/metrics` under it and
+        /// traces to `/v1/traces`. What it does not take in time is dropped and counted.
+        pub otlp_endpoint: Option<ServerUrl> = "none";
+        /// The share of publishes that are traced, from 0 to 1, besides those whose message carries a sampled `traceparent`, which always are.
+        pub traces_ratio: Ratio = "0.0" in "0.0"..="1.0";
+        /// How often metrics are sent. Traces are sent as often, or sooner where there are many.
+        pub interval: Duration = "10s" in "1s"..="10m";
     }
 
     /// Who may do what.

@@ -187,13 +187,13 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
     );
     check(
         "colour = true",
-        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, postgres, redis, cluster, log, \
-         auth, http, websocket, limits, drain, topics",
+        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, limits, drain, topics",
     );
     check(
         "foo = 1",
-        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, tls, data, storage, postgres, redis, cluster, log, auth, \
-         http, websocket, limits, drain, topics",
+        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, limits, drain, topics",
     );
     check_all(
         "",
@@ -205,16 +205,16 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         "",
         &[("BONGSU_DRAIN_GRACE", "1s")],
         &["--set", "drain=1s"],
-        "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, tls, \
-         data, storage, postgres, redis, cluster, log, auth, http, websocket, limits, drain, topics\n\
+        "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, admin, tls, \
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, limits, drain, topics\n\
          drain = … (flag:--set): there is no such setting; it is a section with grace, spread",
     );
     check_all(
         "",
         &[],
         &["--set", "topics[0].kind=live"],
-        "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, tls, data, storage, \
-         postgres, redis, cluster, log, auth, http, websocket, limits, drain, topics",
+        "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, admin, tls, \
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, limits, drain, topics",
     );
 }
 
@@ -377,4 +377,29 @@ fn the_documented_example_holds() {
     let text = markdown();
     let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     load(example, &[], &[]);
+}
+
+#[test]
+fn telemetry_goes_to_a_collector_by_http_and_holds_no_secret() {
+    let endpoint = |url: &str| format!("telemetry.otlp_endpoint = \"{url}\"\ntelemetry.traces_ratio = 1");
+    for url in ["http://127.0.0.1:4318", "https://collector.example", "http://[::1]:4318/otlp"] {
+        let loaded = load(&endpoint(url), &[], &[]);
+        assert!((loaded.settings.telemetry.traces_ratio.as_f64() - 1.0).abs() < f64::EPSILON);
+    }
+    for url in
+        ["grpc://127.0.0.1:4317", "http://me:secret@collector.example", "http://collector.example/?key=1"]
+    {
+        let errors = try_load(&endpoint(url), &[], &[]).unwrap_err();
+        assert!(errors.contains("it takes http:// or https:// with a host"), "{errors}");
+        assert!(!errors.contains("secret"), "{errors}");
+    }
+    check(
+        "telemetry.traces_ratio = 0.5",
+        "telemetry.traces_ratio = 0.5 (file:bongsu.toml:1): there is no telemetry.otlp_endpoint that it could belong to: \
+         set one, or remove it",
+    );
+    check(
+        "telemetry.traces_ratio = 1.5",
+        "telemetry.traces_ratio = 1.5 (file:bongsu.toml:1): it takes a number such as 0.01, from 0.0 to 1.0",
+    );
 }

@@ -21,6 +21,18 @@ impl ServerUrl {
         (valid && !text.contains(char::is_whitespace)).then(|| Self(text.to_owned()))
     }
 
+    /// Whether paths can be put behind it, and nothing secret is in it: `http` or `https` with a host, and neither user nor query.
+    #[must_use]
+    pub fn is_http_base(&self) -> bool {
+        self.0.parse::<http::Uri>().is_ok_and(|uri| {
+            let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+            let is_bare = |authority: &http::uri::Authority| {
+                !authority.as_str().contains('@') && !authority.host().is_empty()
+            };
+            is_http && uri.authority().is_some_and(is_bare) && uri.query().is_none()
+        })
+    }
+
     /// The whole URL, its password included: for whoever connects, and for nobody else.
     #[must_use]
     pub fn reveal(&self) -> &str {

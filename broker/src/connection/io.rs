@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::limits::READ_BUFFER_BYTES;
+use crate::metrics::METRICS;
 use crate::outbound::{Flushed, Outbound};
 use crate::websocket::decoder::{Decoder, Incoming, Violation};
 
@@ -74,7 +75,10 @@ impl Io {
         }
         READ_BUFFER.with_borrow_mut(|buffer| match ready!(self.poll_read(cx, buffer)) {
             Ok(0) | Err(_) => Poll::Ready(Turn::Gone),
-            Ok(n_read) => Poll::Ready(decode(decoder, &mut buffer[..n_read])),
+            Ok(n_read) => {
+                METRICS.bytes_in.add(n_read as u64);
+                Poll::Ready(decode(decoder, &mut buffer[..n_read]))
+            }
         })
     }
 

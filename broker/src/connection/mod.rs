@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::delivery::Wire;
 use crate::drain::Phase;
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Transport};
 use crate::node::Node;
 use crate::outbound::Outbound;
 use crate::presence;
@@ -92,7 +92,8 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
         outbound,
         format,
     };
-    METRICS.opened.add(1);
+    let transport = transport_of(format);
+    METRICS.count_open(transport);
     let opened_at = clock::monotonic();
     connection.greet(refused);
     // Consumed here: even an empty slice would keep the HTTP server's buffer of 16 KiB as long as the connection.
@@ -101,9 +102,16 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     let reason = connection.converse(&mut io).await;
     connection.leave().await;
     drop(admission);
-    METRICS.count_close(reason);
+    METRICS.count_close(transport, reason);
     let seconds = (clock::monotonic() - opened_at).as_secs();
     tracing::info!(session = %connection.name, %peer, %reason, seconds, "connection ended");
+}
+
+const fn transport_of(format: Format) -> Transport {
+    match format {
+        Format::Json => Transport::WebsocketJson,
+        Format::Binary => Transport::WebsocketBinary,
+    }
 }
 
 impl Connection {
@@ -207,7 +215,10 @@ impl Connection {
                 }
                 Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
                 Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
-                Effect::Read { query } => self.answers.catch_up(node, query),
+                Effect::Read { query } => {
+                    METRICS.pages_asked.add(1);
+                    self.answers.catch_up(node, query);
+                }
                 Effect::List { filter, after } => self.answers.list(node, filter, after),
                 Effect::Close => self.timers.close_soon(),
             }

@@ -40,6 +40,8 @@ pub struct History {
     state: Mutex<State>,
     /// Pages that are read from the store at the same time.
     permits: Semaphore,
+    /// How many those are at most.
+    n_reads: usize,
 }
 
 #[derive(Default)]
@@ -57,7 +59,7 @@ impl History {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, heard: Arc<Heard>, tail_bytes: usize, n_reads: usize) -> Arc<Self> {
         let state = Mutex::new(State { tails: Tails::new(tail_bytes), ..State::default() });
-        Arc::new(Self { store, heard, state, permits: Semaphore::new(n_reads) })
+        Arc::new(Self { store, heard, state, permits: Semaphore::new(n_reads), n_reads })
     }
 
     /// Remembers messages that were just committed, on any node. To be called before they are offered to readers.
@@ -148,13 +150,19 @@ impl History {
         self.within_deadline(self.store.topics(query)).await
     }
 
-    /// Whether the store answers.
+    /// Whether the store answers. Does not wait for its turn among the reads: many readers are no reason to call it away.
     ///
     /// # Errors
-    /// As [`catch_up`](Self::catch_up).
-    pub async fn probe(&self) -> Result<(), Error> {
+    /// The store's own, in words.
+    pub async fn probe(&self) -> Result<(), store::Error> {
         let Ok(filter) = TopicFilter::parse("#") else { return Ok(()) };
-        self.topics(TopicsQuery { filter, after: None, limit: 1 }).await.map(drop)
+        self.store.topics(TopicsQuery { filter, after: None, limit: 1 }).await.map(drop)
+    }
+
+    /// Sets the gauges of what is read and kept.
+    pub fn measure(&self) {
+        METRICS.reads_under_way.set(self.n_reads.saturating_sub(self.permits.available_permits()) as u64);
+        METRICS.tail_bytes.set(self.lock().tails.bytes() as u64);
     }
 
     /// The read under way for this query, or a new one.

@@ -38,6 +38,11 @@ impl Tails {
         Self { bytes_max, ..Self::default() }
     }
 
+    /// Bytes of what is remembered.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Remembers messages of one topic, in the order of its log. Messages without a position are not for remembering.
     pub(super) fn push(&mut self, topic: &Topic, messages: &[SharedDelivery]) {
         let tail = self.topics.entry(topic.clone()).or_default();

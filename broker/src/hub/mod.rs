@@ -26,7 +26,7 @@ use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::SlowReader;
 use bongsu_protocol::topic::{Topic, TopicFilter};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Policies;
 use crate::delivery::SharedDelivery;
@@ -80,9 +80,20 @@ enum Command {
     Changes(Arc<Answer>),
     Interrupted,
     Acknowledge(Vec<Acknowledgment>),
-    Watch { outbound: Arc<Outbound>, filter: TopicFilter },
-    Unwatch { id: ConnectionId, filter: TopicFilter },
-    Forget { id: ConnectionId, filters: Vec<TopicFilter> },
+    Watch {
+        outbound: Arc<Outbound>,
+        filter: TopicFilter,
+    },
+    Unwatch {
+        id: ConnectionId,
+        filter: TopicFilter,
+    },
+    Forget {
+        id: ConnectionId,
+        filters: Vec<TopicFilter>,
+    },
+    /// Say that the shard is there.
+    Ping(oneshot::Sender<()>),
 }
 
 impl Hub {
@@ -178,6 +189,28 @@ impl Hub {
         send(self.shard_of(id), Command::Forget { id, filters }).await;
     }
 
+    /// Whether every shard is there: waits until each has done what it was given before. False if one has ended.
+    pub async fn answers(&self) -> bool {
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in &*self.shards {
+            let (sender, answer) = oneshot::channel();
+            send(shard, Command::Ping(sender)).await;
+            answers.push(answer);
+        }
+        for answer in answers {
+            if answer.await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Commands that wait for the fullest shard.
+    #[must_use]
+    pub fn commands_waiting(&self) -> usize {
+        self.shards.iter().map(|shard| shard.max_capacity() - shard.capacity()).max().unwrap_or_default()
+    }
+
     fn shard_of(&self, id: ConnectionId) -> &mpsc::Sender<Command> {
         &self.shards[self.place_of(id)]
     }
@@ -191,4 +224,19 @@ impl Hub {
 /// A shard ends only with the process; what it can no longer take then concerns nobody.
 async fn send(shard: &mpsc::Sender<Command>, command: Command) {
     let _ = shard.send(command).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_that_has_ended_is_noticed() {
+        let policies = Arc::new(Policies::new(&[]));
+        assert!(Hub::alone(2, &policies).answers().await);
+        let (ended, _) = mpsc::channel(1);
+        let Hub { shards } = Hub::alone(1, &policies);
+        let hub = Hub { shards: [shards[0].clone(), ended].into() };
+        assert!(!hub.answers().await);
+    }
 }

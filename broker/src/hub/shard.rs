@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Policies;
 use crate::delivery::SharedDelivery;
 use crate::limits::{FLUSHES_PER_TURN_MAX, MESSAGES_PER_RUN_MAX, SHARD_IDLE_TOPICS_MAX, SINCE_MARGIN_MS};
+use crate::metrics::METRICS;
 use crate::outbound::{ConnectionId, Outbound};
 use bongsu_protocol::message::Time;
 
@@ -95,6 +96,8 @@ impl Shard {
                     self.unwatch(id, filter);
                 }
             }
+            // Who asked may have given up.
+            Command::Ping(sender) => drop(sender.send(())),
         }
     }
 
@@ -123,6 +126,7 @@ impl Shard {
         let Some(readers) = self.topics.get(topic) else { return };
         let offers: Vec<Offer<'_, SharedDelivery>> = run.iter().map(offer_of).collect();
         let n_readers = readers.connections.len();
+        METRICS.offered.add((offers.len() * n_readers) as u64);
         let mut n_done = 0;
         while n_done < n_readers {
             let Some(readers) = self.topics.get(topic) else { return };

@@ -1,5 +1,7 @@
 //! Where clients connect: one port for HTTP/1.1, HTTP/2, WebSocket over either, and TLS around them.
 
+mod admin;
+mod health;
 mod pages;
 mod tls;
 mod websocket;
@@ -30,9 +32,17 @@ use crate::node::Node;
 use crate::pace::Pace;
 use crate::websocket::handshake::Origins;
 
+pub use admin::AdminListener;
+
 /// Where a request came from; an extension of each request.
 #[derive(Debug, Clone, Copy)]
 struct Peer(SocketAddr);
+
+impl Peer {
+    fn is_this_machine(self) -> bool {
+        self.0.ip().to_canonical().is_loopback()
+    }
+}
 
 /// A bound socket, not yet served.
 #[derive(Debug)]
@@ -207,7 +217,8 @@ fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, pee
 
 fn routes(node: &Arc<Node>, origins: Origins) -> Router {
     let websocket = websocket::routes(node, origins);
-    Router::new().merge(pages::routes()).merge(websocket).with_state(Arc::clone(node))
+    let health = health::routes(health::Audience::Clients);
+    Router::new().merge(pages::routes()).merge(health).merge(websocket).with_state(Arc::clone(node))
 }
 
 /// Sets what every connection's socket needs.

@@ -1,15 +1,12 @@
-//! What a browser or a probe gets without a WebSocket.
+//! What a browser gets without a WebSocket.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::header;
 
-use super::Peer;
-use crate::metrics::METRICS;
 use crate::node::Node;
 
 /// What pages may load and connect to: only this host. `connect-src 'self'` covers WebSockets to it.
@@ -24,9 +21,6 @@ pub(super) fn routes() -> Router<Arc<Node>> {
         .route("/bongsu.js", page("text/javascript; charset=utf-8", include_str!("../../assets/bongsu.js")))
         .route("/style.css", page("text/css; charset=utf-8", include_str!("../../assets/style.css")))
         .route("/icon.svg", page("image/svg+xml", include_str!("../../assets/icon.svg")))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
 }
 
 fn asset(kind: &'static str, body: &'static str) -> Response {
@@ -38,29 +32,4 @@ fn asset(kind: &'static str, body: &'static str) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
     ];
     (headers, body).into_response()
-}
-
-/// Whether new clients should come here.
-async fn readiness(State(node): State<Arc<Node>>) -> Response {
-    if node.drain().has_begun() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
-    }
-    match node.history().probe().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response(),
-    }
-}
-
-/// The counters, for this machine only: they tell more than a stranger should know.
-async fn metrics(State(node): State<Arc<Node>>, Extension(Peer(peer)): Extension<Peer>) -> Response {
-    if !peer.ip().to_canonical().is_loopback() {
-        return (StatusCode::FORBIDDEN, "metrics are shown to this machine only\n").into_response();
-    }
-    let connections = node.connections();
-    let text = METRICS.to_prometheus();
-    let text = format!(
-        "{text}# HELP bongsu_connections Connections that hold a place now.\n# TYPE bongsu_connections gauge\n\
-         bongsu_connections {connections}\n"
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

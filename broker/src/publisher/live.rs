@@ -50,6 +50,16 @@ impl LiveLane {
         Ok(())
     }
 
+    /// Whether the lane is there.
+    pub(super) fn runs(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    /// Messages that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     pub(super) async fn send(&self, message: LiveMessage) {
         // Neither fails as long as the lane is there, and it is there as long as this handle.
         if let Ok(permit) = Arc::clone(&self.kib).acquire_many_owned(kib_of(&message)).await {

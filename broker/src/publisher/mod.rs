@@ -160,6 +160,18 @@ impl Publisher {
         self.appender.clone().close().await;
     }
 
+    /// Whether messages are taken and their lanes are there.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.appender.runs() && self.live.runs()
+    }
+
+    /// Sets the gauges of what waits.
+    pub fn measure(&self) {
+        METRICS.publish_bytes.set(self.appender.bytes_in_flight() as u64);
+        METRICS.live_waiting.set(self.live.waiting() as u64);
+    }
+
     /// What policy says to a message: how it is kept, or why it is refused.
     fn admit(&self, message: &NewMessage) -> Result<Kind, Error> {
         let policy = self.policies.for_topic(&message.topic);

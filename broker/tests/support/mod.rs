@@ -23,6 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Broker {
     child: Child,
     pub address: SocketAddr,
+    /// The administrators' port, if the settings ask for one.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Broker {
@@ -41,17 +43,18 @@ impl Broker {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the broker starts");
         let output = BufReader::new(child.stdout.take().expect("its output is piped"));
         let mut lines = output.lines();
-        let line = lines.next().expect("it says where it listens").expect("as text");
-        let address = line
-            .split_once("://")
-            .expect("as a URL")
-            .1
-            .trim_end_matches('/')
-            .parse()
-            .expect("with an address");
+        let mut address = || {
+            let is_address = |line: &String| line.contains(" on http");
+            let line = lines.by_ref().map(|line| line.expect("as text")).find(is_address);
+            let line = line.expect("it says where it listens");
+            let (_, address) = line.split_once("://").expect("as a URL");
+            address.trim_end_matches('/').parse().expect("with an address")
+        };
+        let has_admin = settings.iter().any(|setting| setting.starts_with("admin.listen="));
+        let (address, admin) = (address(), has_admin.then(address));
         // What it says further must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self { child, address, admin }
     }
 
     pub fn pid(&self) -> u32 {
@@ -110,8 +113,7 @@ impl Broker {
 
     /// The answer to a GET, headers and all.
     pub async fn get(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address);
-        String::from_utf8_lossy(&exchange(self.address, request.as_bytes()).await).into_owned()
+        get(self.address, path).await
     }
 }
 
@@ -120,6 +122,12 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The answer to a GET, headers and all.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    String::from_utf8_lossy(&exchange(address, request.as_bytes()).await).into_owned()
 }
 
 /// Sends bytes on a connection of their own and takes everything that comes until it closes.
