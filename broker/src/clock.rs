@@ -46,6 +46,16 @@ pub fn wall() -> Time {
     Time(milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
+/// Nanoseconds since 1970, as the operating system believes. For telemetry, which is compared with that of other machines.
+#[must_use]
+pub fn wall_nanos() -> u64 {
+    let since = match SIMULATED.get() {
+        Some(Simulated { wall, .. }) => Duration::from_millis(wall.0) + monotonic(),
+        None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    };
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The [`Instant`] of a time that [`monotonic`] gave or will give.
 #[must_use]
 pub fn instant(at: Duration) -> Instant {

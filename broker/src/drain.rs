@@ -4,6 +4,7 @@
 //! 2. connections are sent away, spread over a time, with when to reconnect
 //! 3. what was taken from publishers is stored and acknowledged
 //! 4. the store is closed
+//! 5. the last metrics and spans are sent, and the administrators' port is closed
 
 use tokio::sync::watch;
 

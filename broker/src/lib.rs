@@ -27,5 +27,6 @@ pub mod presence;
 pub mod publisher;
 pub mod retention;
 pub mod serve;
+pub mod telemetry;
 
 pub mod websocket;

@@ -232,6 +232,8 @@ metrics! {
     histograms {
         /// From taking a message of a topic with history to acknowledging it.
         publish_seconds: Seconds = "bongsu_publish_seconds";
+        /// From taking a message of a topic without history to acknowledging it.
+        live_publish_seconds: Seconds = "bongsu_live_publish_seconds";
         /// What the store took for a batch, stored or not.
         append_seconds: Seconds = "bongsu_store_append_seconds";
         /// Messages in one batch for the store.

@@ -14,6 +14,7 @@ use crate::config::{Loaded, Settings, StorageKind, Synchronous};
 use crate::listener::{AdminListener, Listener};
 use crate::node::Node;
 use crate::retention;
+use crate::telemetry::{MeasuredStore, Telemetry};
 
 /// The file in the data directory that holds the logs.
 const FILE: &str = "bongsu.db";
@@ -28,6 +29,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let settings = loaded.settings;
     let (store, sqlite) = open_store(&settings).await?;
+    let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(store));
     let node = Node::start(settings, Arc::clone(&store), None);
     let listener = Listener::bind(&node)?;
     let admin = AdminListener::bind(&node).await?;
@@ -37,6 +39,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     }
     let admin = admin.map(|admin| tokio::spawn(admin.serve(Arc::clone(&node))));
     tracing::info!(node = node.name(), listen = %listener.url()?, "serving");
+    let measured = Arc::clone(&node);
+    let telemetry = Telemetry::start(node.settings(), move || measured.measure());
     let retention = tokio::spawn(retention::run(store, Arc::clone(node.policies())));
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
     signals.next().await;
@@ -50,6 +54,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let _ = serving.await;
     if let Some(sqlite) = sqlite {
         sqlite.close().await;
+    }
+    if let Some(telemetry) = telemetry {
+        telemetry.flush().await;
     }
     if let Some(admin) = admin {
         admin.abort();

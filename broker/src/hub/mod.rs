@@ -33,6 +33,7 @@ use crate::delivery::SharedDelivery;
 use crate::history::History;
 use crate::limits::SHARD_COMMANDS_MAX;
 use crate::outbound::{ConnectionId, Outbound};
+use crate::telemetry::Delivering;
 
 pub use probe::Probe;
 
@@ -75,7 +76,7 @@ pub struct Answer {
 
 #[derive(Debug)]
 enum Command {
-    Fanout(Arc<[Fanout]>),
+    Fanout(Arc<Batch>),
     Heads(Arc<[(Topic, Position)]>),
     Changes(Arc<Answer>),
     Interrupted,
@@ -94,6 +95,13 @@ enum Command {
     },
     /// Say that the shard is there.
     Ping(oneshot::Sender<()>),
+}
+
+/// Messages that are fanned out together. Each shard drops it when it has offered them.
+#[derive(Debug)]
+struct Batch {
+    messages: Vec<Fanout>,
+    _delivering: Delivering,
 }
 
 impl Hub {
@@ -130,9 +138,10 @@ impl Hub {
 
     /// Offers messages to every local reader, in order. Waits for room in the shards' queues.
     pub async fn fan_out(&self, messages: Vec<Fanout>) {
-        let messages: Arc<[Fanout]> = messages.into();
+        let traced = messages.iter().map(|fanout| &fanout.shared.delivery.message);
+        let batch = Arc::new(Batch { _delivering: Delivering::begin(traced), messages });
         for shard in &*self.shards {
-            send(shard, Command::Fanout(messages.clone())).await;
+            send(shard, Command::Fanout(Arc::clone(&batch))).await;
         }
     }
 

@@ -84,7 +84,7 @@ impl Shard {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Fanout(messages) => self.fan_out(&messages).await,
+            Command::Fanout(batch) => self.fan_out(&batch.messages).await,
             Command::Heads(heads) => self.take_heads(&heads),
             Command::Changes(changes) => self.take_changes(&changes).await,
             Command::Interrupted => self.tell_live_readers(),

@@ -12,6 +12,8 @@ use crate::clock;
 use crate::delivery::Shared;
 use crate::hub::Fanout;
 use crate::limits::{LIVE_BATCH_MAX, LIVE_LANE_KIB_MAX, LIVE_LANE_MESSAGES_MAX};
+use crate::metrics::METRICS;
+use crate::telemetry;
 
 /// A message for a topic without history.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct LiveMessage {
     pub slow_reader: SlowReader,
     /// Who wants to know.
     pub completion: Completion,
+    /// When it began, and its trace.
+    pub publish: telemetry::Publish,
 }
 
 /// The queue to the one task that hands live messages to the hub. Bounded in messages and in bytes; publishers wait.
@@ -80,18 +84,22 @@ async fn run(readers: Readers, mut queue: mpsc::Receiver<(LiveMessage, OwnedSema
         let time = clock::wall();
         let mut fanout = Vec::with_capacity(batch.len());
         let mut acknowledgments = Vec::with_capacity(batch.len());
+        let mut publishes = Vec::with_capacity(batch.len());
         for (message, _permit) in batch.drain(..) {
             let LiveMessage {
                 publisher,
                 message: NewMessage { topic, message, .. },
                 slow_reader,
                 completion,
+                publish,
             } = message;
             let delivery = Delivery { topic, position: None, time, publisher, message, erased: false };
             fanout.push(Fanout { shared: Shared::new(Arc::new(delivery)), slow_reader });
+            publishes.push((publish, None));
             completion.defer(Ok(Published { position: None, duplicate: false }), &mut acknowledgments);
         }
         readers.fan_out(fanout).await;
         readers.hub.acknowledge(acknowledgments).await;
+        telemetry::acknowledged(publishes, &METRICS.live_publish_seconds);
     }
 }

@@ -29,6 +29,7 @@ use crate::history::{self, History};
 use crate::hub::{Acknowledgment, Fanout, Hub};
 use crate::metrics::METRICS;
 use crate::outbound::Outbound;
+use crate::telemetry;
 
 use live::LiveLane;
 pub use live::LiveMessage;
@@ -37,7 +38,7 @@ use rate::Rates;
 /// Publishes messages. See the [module](self).
 #[derive(Debug)]
 pub struct Publisher {
-    appender: Appender<Completion>,
+    appender: Appender<Pending>,
     readers: Readers,
     live: LiveLane,
     policies: Arc<Policies>,
@@ -60,11 +61,18 @@ pub enum Completion {
     Nobody,
 }
 
+/// What is kept beside a message until its commit.
+#[derive(Debug)]
+pub struct Pending {
+    completion: Completion,
+    publish: telemetry::Publish,
+}
+
 /// A message that found the queues full. Give it to [`Publisher::wait`] before the same publisher's next.
 #[derive(Debug)]
 pub enum Waiting {
     /// For the log.
-    Durable(Box<Submission<Completion>>),
+    Durable(Box<Submission<Pending>>),
     /// For a topic without one.
     Live(Box<LiveMessage>),
 }
@@ -104,7 +112,7 @@ impl Publisher {
     pub fn publish(
         &self,
         publisher: &str,
-        message: NewMessage,
+        mut message: NewMessage,
         completion: Completion,
     ) -> Result<(), Waiting> {
         METRICS.published.add(1);
@@ -116,14 +124,16 @@ impl Publisher {
             }
             Ok(Kind::Live { slow_reader }) => {
                 let slow_reader = slow_reader.into();
-                let message =
-                    LiveMessage { publisher: publisher.to_owned(), message, slow_reader, completion };
+                let publish = telemetry::Publish::begin(&mut message);
+                let publisher = publisher.to_owned();
+                let message = LiveMessage { publisher, message, slow_reader, completion, publish };
                 self.live.try_send(message).map_err(|full| Waiting::Live(Box::new(full)))
             }
             Ok(Kind::Durable { idempotency_window, .. }) => {
+                let publish = telemetry::Publish::begin(&mut message);
                 let publisher = publisher.to_owned();
                 let append = Append { message, publisher, time: clock::wall(), idempotency_window };
-                let submission = Submission { append, completion };
+                let submission = Submission { append, completion: Pending { completion, publish } };
                 self.appender.try_submit(submission).map_err(|full| Waiting::Durable(Box::new(full)))
             }
         }
@@ -135,7 +145,7 @@ impl Publisher {
             Waiting::Durable(submission) => {
                 if let Err(refused) = self.appender.submit(*submission).await {
                     // The node ends and takes nothing more; another one will.
-                    refused.completion.complete(Err(history::unavailable()));
+                    refused.completion.completion.complete(Err(history::unavailable()));
                 }
             }
             Waiting::Live(message) => self.live.send(*message).await,
@@ -143,10 +153,12 @@ impl Publisher {
     }
 
     /// Publishes a message of the broker's own on a topic without history.
-    pub async fn announce(&self, message: NewMessage) {
+    pub async fn announce(&self, mut message: NewMessage) {
         let slow_reader = SlowReader::DropOldest;
         let completion = Completion::Nobody;
-        self.live.send(LiveMessage { publisher: String::new(), message, slow_reader, completion }).await;
+        let publish = telemetry::Publish::begin(&mut message);
+        let publisher = String::new();
+        self.live.send(LiveMessage { publisher, message, slow_reader, completion, publish }).await;
     }
 
     /// Tells readers of messages that came into their logs by another way than this publisher.
@@ -222,10 +234,11 @@ impl Readers {
 }
 
 /// What happens after each commit, in the order of commits.
-async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, Completion)>) {
+async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, Pending)>) {
     let mut messages = Vec::with_capacity(outcomes.len());
     let mut acknowledgments = Vec::with_capacity(outcomes.len());
-    for (outcome, completion) in outcomes {
+    let mut publishes = Vec::with_capacity(outcomes.len());
+    for (outcome, Pending { completion, publish }) in outcomes {
         let result = match outcome {
             Ok(Appended::Stored(delivery)) => {
                 let position = delivery.position;
@@ -238,14 +251,19 @@ async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, 
                     Error::new(ErrorCode::Conflict, "the topic's newest offset is not the expected one");
                 Err(Error { head: Some(head), ..error })
             }
-            Err(_) => Err(history::unavailable()),
+            Err(_) => {
+                METRICS.publish_failed.add(1);
+                Err(history::unavailable())
+            }
         };
+        publishes.push((publish, result.as_ref().err().map(|error| error.code.as_str())));
         completion.defer(result, &mut acknowledgments);
     }
     METRICS.batches.add(1);
     METRICS.stored.add(messages.len() as u64);
     readers.tell(messages).await;
     readers.hub.acknowledge(acknowledgments).await;
+    telemetry::acknowledged(publishes, &METRICS.publish_seconds);
 }
 
 impl Completion {
