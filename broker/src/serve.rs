@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bongsu_persistence::memory::MemoryStore;
+use bongsu_persistence::postgres::{PostgresOptions, PostgresStore};
 use bongsu_persistence::sqlite::{self, SqliteOptions, SqliteStore};
 use bongsu_persistence::store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::bus;
 use crate::clock;
 use crate::config::{Loaded, Settings, StorageKind, Synchronous};
 use crate::listener::{AdminListener, Listener};
@@ -30,7 +32,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let (store, sqlite) = open_store(&settings).await?;
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(store));
-    let node = Node::start(settings, Arc::clone(&store), None);
+    let cluster = bus::connect(&settings)?.map(|joined| (joined.bus, joined.inbox));
+    let node = Node::start(settings, Arc::clone(&store), cluster);
     let listener = Listener::bind(&node)?;
     let admin = AdminListener::bind(&node).await?;
     greet(&listener.url()?);
@@ -87,7 +90,15 @@ async fn drain(node: &Node) -> anyhow::Result<()> {
 
 async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<SqliteStore>>)> {
     match settings.storage.kind {
-        StorageKind::Postgres => anyhow::bail!("postgres is not part of this build"),
+        StorageKind::Postgres => {
+            let url = settings
+                .postgres
+                .url
+                .as_ref()
+                .context("postgres.url is not set: say where the database is")?;
+            let store = PostgresStore::open(PostgresOptions::new(url.reveal())).await?;
+            Ok((Arc::new(store), None))
+        }
         StorageKind::Memory => Ok((Arc::new(MemoryStore::default()), None)),
         StorageKind::Sqlite => {
             let directory = &settings.data;

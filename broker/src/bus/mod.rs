@@ -104,11 +104,11 @@ pub struct Joined {
     pub bus: Arc<dyn Bus>,
     /// The way in.
     pub inbox: Inbox,
-    /// Commands to the servers of the bus, for leases and what hangs on them; none where the node is alone.
-    pub commands: Option<redis::Commands>,
+    /// Commands to the servers of the bus, for leases and what hangs on them.
+    pub commands: redis::Commands,
 }
 
-/// Makes the bus that the settings name: Redis where `redis.url` or `redis.url_file` is given, else that of a node that is
+/// Makes the bus that the settings name: Redis where `redis.url` or `redis.url_file` is given, else none, for the node is
 /// alone. Needs a tokio runtime, in which the bus keeps its tasks until it is dropped.
 ///
 /// Never waits for a server: one that is away is tried again until it is there, and [`Health`] tells of it.
@@ -116,12 +116,11 @@ pub struct Joined {
 /// # Errors
 /// A setting that can never work, such as a URL of an unknown form or a certificate that cannot be read. The node should
 /// not start.
-pub fn connect(settings: &Settings) -> Result<Joined, redis::SettingsError> {
+pub fn connect(settings: &Settings) -> Result<Option<Joined>, redis::SettingsError> {
     let Some(servers) = redis::Servers::from_settings(settings)? else {
-        let (bus, inbox) = LocalNetwork::default().join();
-        return Ok(Joined { bus: Arc::new(bus), inbox, commands: None });
+        return Ok(None);
     };
     let (bus, inbox) = redis::RedisBus::start(servers);
-    let commands = Some(bus.commands());
-    Ok(Joined { bus: Arc::new(bus), inbox, commands })
+    let commands = bus.commands();
+    Ok(Some(Joined { bus: Arc::new(bus), inbox, commands }))
 }

@@ -88,8 +88,8 @@ async fn a_server_that_is_away_at_the_start_is_found_when_it_comes() {
     let server = Redis::start();
     server.stop();
     let world = World::redis(&[&format!("redis.url={}", server.url())]);
-    let joined = bongsu::bus::connect(&world.settings("a")).unwrap();
-    let mut node = Node::new(joined.bus, joined.inbox, joined.commands);
+    let joined = bongsu::bus::connect(&world.settings("a")).unwrap().unwrap();
+    let mut node = Node::new(joined.bus, joined.inbox, Some(joined.commands));
     node.degraded().await;
     assert!(node.bus.subscribe(crate::node::channels(&["x"])).await.is_err());
     server.start_again();

@@ -78,8 +78,8 @@ impl World {
                 Node::new(std::sync::Arc::new(bus), inbox, None)
             }
             Kind::Redis(_) => {
-                let joined = bus::connect(&self.settings(cluster)).unwrap();
-                Node::new(joined.bus, joined.inbox, joined.commands)
+                let joined = bus::connect(&self.settings(cluster)).unwrap().unwrap();
+                Node::new(joined.bus, joined.inbox, Some(joined.commands))
             }
         };
         node.live().await;
@@ -110,8 +110,8 @@ impl World {
             }
             None => setting.clone(),
         });
-        let joined = bus::connect(&settings(set.collect())).unwrap();
-        Some(Node::new(joined.bus, joined.inbox, joined.commands))
+        let joined = bus::connect(&settings(set.collect())).unwrap().unwrap();
+        Some(Node::new(joined.bus, joined.inbox, Some(joined.commands)))
     }
 }
 

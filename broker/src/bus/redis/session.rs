@@ -17,6 +17,7 @@ use super::access::{Access, explain};
 use super::address::Server;
 use super::link::Shared;
 use super::wire::{Dialect, Wire};
+use crate::chance;
 use crate::clock;
 use crate::limits::{
     BUS_PROBE_DEADLINE, BUS_PROBE_INTERVAL, BUS_PROBE_LATE, REDIS_RETRY_MAX, REDIS_RETRY_MIN,
@@ -68,7 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, source: Source) {
         if clock::monotonic() - began > REDIS_RETRY_MAX {
             pause = REDIS_RETRY_MIN;
         }
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        tokio::time::sleep(pause.mul_f64(chance::range(0.5..1.0))).await;
         pause = (pause * 2).min(REDIS_RETRY_MAX);
     }
 }
@@ -76,7 +77,7 @@ pub(super) async fn run(shared: Arc<Shared>, source: Source) {
 /// One pair of connections from beginning to end; the error is what ended it.
 async fn connect_and_serve(shared: &Arc<Shared>, source: &Source) -> Result<Infallible, String> {
     let server = source.locate();
-    let probe = shared.common.wire.probe(rand::random());
+    let probe = shared.common.wire.probe(chance::range(0..=u64::MAX));
     let ended = Arc::new(Notify::new());
     let generation = shared.next_generation();
     let subscriber = {
