@@ -144,8 +144,9 @@ pub const ANNOUNCE_BATCHES_MAX: usize = 4096;
 /// Bytes of one frame on the bus, unless its one message is larger: 64 KiB. Whoever receives it keeps it as long as any of its messages.
 pub const BUS_FRAME_BYTES: usize = 64 << 10;
 
-/// How often the heads of topics that were published to are announced.
-pub const HEADS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the heads of topics that were published to are announced. Each is announced twice, so that even the second time is
+/// within a second of the message.
+pub const HEADS_INTERVAL: Duration = Duration::from_millis(400);
 
 /// Topics whose heads are announced at a time. More are left to the next poll of the store.
 pub const HEADS_MAX: usize = 10_000;

@@ -106,6 +106,7 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
     let mut shapes_due = tokio::time::interval(SHAPES_INTERVAL);
     shapes_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batches = Vec::new();
+    let mut announced = HashMap::new();
     surroundings.publish(vec![surroundings.shapes_frame(true)]).await;
     loop {
         tokio::select! {
@@ -114,7 +115,10 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
             () = surroundings.asked.notified() => surroundings.publish(vec![surroundings.shapes_frame(false)]).await,
             _ = shapes_due.tick() => surroundings.publish(vec![surroundings.shapes_frame(false)]).await,
             _ = heads_due.tick() => {
-                let heads = std::mem::take(&mut *heads.lock().unwrap_or_else(PoisonError::into_inner));
+                let new = std::mem::take(&mut *heads.lock().unwrap_or_else(PoisonError::into_inner));
+                // Once more than once: what lost a message may last long enough to lose its head as well.
+                let mut heads = std::mem::replace(&mut announced, new.clone());
+                heads.extend(new);
                 surroundings.publish(surroundings.head_frames(heads)).await;
             }
             n_batches = queue.recv_many(&mut batches, 64) => {
