@@ -166,6 +166,10 @@ pub const SHAPES_MAX: usize = 256;
 /// Nodes whose shapes are remembered.
 pub const NODES_MAX: usize = 1024;
 
+/// Topics without history and processes that publish to them, whose last frame is remembered. With more, all are forgotten: then a frame
+/// that comes twice is delivered twice.
+pub const LIVE_NUMBERS_MAX: usize = 100_000;
+
 /// How often the store is asked for changes while the bus may lose frames.
 pub const CHANGES_INTERVAL_DEGRADED: Duration = Duration::from_millis(250);
 

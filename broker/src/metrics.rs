@@ -177,6 +177,8 @@ metrics! {
     bus_interruptions = "bongsu_bus_interruptions_total";
     /// Frames of other nodes that could not be understood.
     bus_frames_strange = "bongsu_bus_frames_strange_total";
+    /// Frames with messages of topics without history that came again, or after later ones.
+    bus_frames_late = "bongsu_bus_frames_late_total";
     /// Times that another node's clock was far from this one's.
     clocks_apart = "bongsu_clocks_apart_total";
     /// Frames that the bus did not take.

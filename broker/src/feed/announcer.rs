@@ -107,6 +107,7 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
     shapes_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batches = Vec::new();
     let mut announced = HashMap::new();
+    let mut last_number = 0;
     surroundings.publish(vec![surroundings.shapes_frame(true)]).await;
     loop {
         tokio::select! {
@@ -127,7 +128,7 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
                 }
                 let mut frames = Vec::new();
                 for (messages, _permit) in batches.drain(..) {
-                    surroundings.message_frames(&messages, &mut frames);
+                    surroundings.message_frames(&messages, &mut last_number, &mut frames);
                 }
                 surroundings.publish(frames).await;
             }
@@ -136,10 +137,10 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
 }
 
 impl Surroundings {
-    fn message_frames(&self, messages: &[Fanout], frames: &mut Vec<Frame>) {
+    fn message_frames(&self, messages: &[Fanout], last_number: &mut u64, frames: &mut Vec<Frame>) {
         for run in messages.chunk_by(same_topic) {
             let channels = self.channels(&run[0].shared.delivery.topic);
-            for payload in wire::encode_messages(self.origin, run) {
+            for payload in wire::encode_messages(self.origin, last_number, run) {
                 frames.extend(
                     channels
                         .iter()

@@ -21,17 +21,18 @@ use std::time::Duration;
 use bongsu_persistence::store::{ChangeMark, Changes};
 use bongsu_protocol::message::Time;
 use bongsu_protocol::reason::Error;
+use bongsu_protocol::topic::Topic;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
-use crate::bus::{Bus, Frame, Health, Inbox, Received};
+use crate::bus::{Bus, Channel, Frame, Health, Inbox, Received};
 use crate::clock;
 use crate::heard::{Heard, Shape};
 use crate::history::History;
 use crate::hub::{Answer, Fanout, Hub, Probe};
 use crate::limits::{
     CHANGES_CARE, CHANGES_INTERVAL, CHANGES_INTERVAL_DEGRADED, CHANGES_SPACING, CLOCKS_APART_MAX_MS,
-    NODES_MAX, SHAPES_MAX, SHAPES_MEMORY, SHAPES_SILENCE,
+    LIVE_NUMBERS_MAX, NODES_MAX, SHAPES_MAX, SHAPES_MEMORY, SHAPES_SILENCE,
 };
 use crate::metrics::METRICS;
 
@@ -83,6 +84,7 @@ pub fn spawn(ends: Ends, origin: u64) -> Announcer {
         hub: ends.hub,
         probe: ends.probe,
         nodes: HashMap::new(),
+        numbers: HashMap::new(),
         shapes: shapes_sender,
         asked,
         mark: None,
@@ -110,6 +112,8 @@ struct Feed {
     hub: Hub,
     probe: Arc<Probe>,
     nodes: HashMap<Origin, Neighbour>,
+    /// The last frame of each process on each topic without history.
+    numbers: HashMap<(Origin, Topic), u64>,
     /// The shapes of all nodes, for the announcer.
     shapes: watch::Sender<Arc<[Shape]>>,
     /// Rung when another node wants to know this one's shapes.
@@ -234,12 +238,12 @@ impl Feed {
         }
         match wire::decode(frame.payload) {
             None => METRICS.bus_frames_strange.add(1),
-            Some(Announcement::Messages(announced)) => {
+            Some(Announcement::Messages { number, messages: announced }) => {
                 let delivery = &announced[0].shared.delivery;
-                // It comes once on each channel; what has a position is told apart by that.
-                let counts = delivery.position.is_some()
-                    || self.heard.first_channel(&delivery.topic).as_ref() == Some(&frame.channel);
-                if counts {
+                // What has a position is told apart and put in order by that.
+                if delivery.position.is_some()
+                    || self.is_next(origin, number, &delivery.topic, &frame.channel)
+                {
                     messages.extend(announced);
                 }
             }
@@ -255,6 +259,24 @@ impl Feed {
                 self.take_shapes(origin, asks, shapes);
             }
         }
+    }
+
+    /// Whether a frame of a topic without history is to be taken: it comes once on each channel, of which one counts, and perhaps
+    /// again or too late, which its number shows. What is late is lost: readers get a publisher's messages in order.
+    fn is_next(&mut self, origin: Origin, number: u64, topic: &Topic, channel: &Channel) -> bool {
+        if self.heard.first_channel(topic).as_ref() != Some(channel) {
+            return false;
+        }
+        if self.numbers.len() >= LIVE_NUMBERS_MAX {
+            self.numbers.clear();
+        }
+        let last = self.numbers.entry((origin, topic.clone())).or_default();
+        let is_next = number > *last;
+        *last = number.max(*last);
+        if !is_next {
+            METRICS.bus_frames_late.add(1);
+        }
+        is_next
     }
 
     async fn fan_out(&mut self, messages: &mut Vec<Fanout>) {

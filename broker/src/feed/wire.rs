@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! frame     = version(1 byte) origin(8) kind(1) body
-//! messages  = slow_reader(1) *frame            complete WebSocket frames of `bongsu.v1.proto`, one per message, ready to be sent on
+//! messages  = slow_reader(1) number(8) *frame  complete WebSocket frames of `bongsu.v1.proto`, one per message, ready to be sent on
 //! heads     = *( length(2) topic epoch(8) offset(8) )
 //! shapes    = asks(1) time(8) *( length(1) shape )
 //! ```
@@ -36,7 +36,12 @@ pub(super) struct Origin(pub(super) u64);
 #[derive(Debug)]
 pub(super) enum Announcement {
     /// These messages were published, all on one topic.
-    Messages(Vec<Fanout>),
+    Messages {
+        /// Grows with each such frame of the process.
+        number: u64,
+        /// At least one.
+        messages: Vec<Fanout>,
+    },
     /// There are messages at these positions.
     Heads(Vec<(Topic, Position)>),
     /// Patterns of these shapes are heard.
@@ -50,8 +55,8 @@ pub(super) enum Announcement {
     },
 }
 
-/// Frames with messages of one topic, in order, each of bounded size.
-pub(super) fn encode_messages(origin: Origin, run: &[Fanout]) -> Vec<Bytes> {
+/// Frames with messages of one topic, in order, each of bounded size. `last` is the number of the last frame.
+pub(super) fn encode_messages(origin: Origin, last: &mut u64, run: &[Fanout]) -> Vec<Bytes> {
     let mut frames = Vec::new();
     let mut frame = BytesMut::new();
     for message in run {
@@ -60,12 +65,14 @@ pub(super) fn encode_messages(origin: Origin, run: &[Fanout]) -> Vec<Bytes> {
             frames.push(frame.split().freeze());
         }
         if frame.is_empty() {
-            begin(&mut frame, origin, MESSAGES, part.len());
+            begin(&mut frame, origin, MESSAGES, 9 + part.len());
             frame.put_u8(match message.slow_reader {
                 SlowReader::DropOldest => 0,
                 SlowReader::Conflate => 1,
                 SlowReader::Disconnect => 2,
             });
+            *last += 1;
+            frame.put_u64(*last);
         }
         frame.extend_from_slice(&part);
     }
@@ -102,7 +109,7 @@ pub(super) fn encode_shapes(origin: Origin, asks: bool, time: Time, shapes: &[Sh
 }
 
 fn begin(frame: &mut BytesMut, origin: Origin, kind: u8, body_bytes: usize) {
-    frame.reserve(HEADER_BYTES + 1 + body_bytes);
+    frame.reserve(HEADER_BYTES + body_bytes);
     frame.put_u8(VERSION);
     frame.put_u64(origin.0);
     frame.put_u8(kind);
@@ -134,6 +141,7 @@ fn decode_messages(mut body: Bytes) -> Option<Announcement> {
         2 => SlowReader::Disconnect,
         _ => return None,
     };
+    let number = body.try_get_u64().ok()?;
     let mut messages: Vec<Fanout> = Vec::new();
     while !body.is_empty() {
         let shared: SharedDelivery = Shared::take_binary_frame(&mut body)?;
@@ -142,7 +150,7 @@ fn decode_messages(mut body: Bytes) -> Option<Announcement> {
         }
         messages.push(Fanout { shared, slow_reader });
     }
-    (!messages.is_empty()).then_some(Announcement::Messages(messages))
+    (!messages.is_empty()).then_some(Announcement::Messages { number, messages })
 }
 
 fn decode_heads(mut body: Bytes) -> Option<Announcement> {
@@ -197,12 +205,13 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in_and_large_ones_are_spread() {
         let run: Vec<_> = (1..=5).map(|offset| fanout(offset, vec![1; 30_000])).collect();
-        let frames = encode_messages(Origin(9), &run);
+        let frames = encode_messages(Origin(9), &mut 6, &run);
         assert_eq!(frames.len(), 3, "two of 30,000 bytes fit into one frame");
         let mut seen = Vec::new();
-        for frame in frames {
+        for (frame, expected) in frames.into_iter().zip(7..) {
             assert_eq!(origin_of(&frame), Some(Origin(9)));
-            let Some(Announcement::Messages(messages)) = decode(frame) else { panic!() };
+            let Some(Announcement::Messages { number, messages }) = decode(frame) else { panic!() };
+            assert_eq!(number, expected);
             seen.extend(messages);
         }
         assert_eq!(seen.len(), run.len());
@@ -239,7 +248,7 @@ mod tests {
 
         #[test]
         fn damaged_frames_are_refused_without_a_panic(place in 0_usize..300, byte in any::<u8>()) {
-            let mut frame = encode_messages(Origin(9), &[fanout(1, vec![0; 200]), fanout(2, vec![1; 10])])[0].to_vec();
+            let mut frame = encode_messages(Origin(9), &mut 0, &[fanout(1, vec![0; 200]), fanout(2, vec![1; 10])])[0].to_vec();
             let place = place % frame.len();
             frame[place] = byte;
             let _ = decode(frame.into());
