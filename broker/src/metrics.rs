@@ -244,6 +244,8 @@ metrics! {
         read_seconds: Seconds = "bongsu_store_read_seconds";
         /// What the store took to tell which logs changed.
         changes_seconds: Seconds = "bongsu_store_changes_seconds";
+        /// What the bus took to take frames, or to refuse them.
+        bus_publish_seconds: Seconds = "bongsu_bus_publish_seconds";
         /// From handing messages to the shards until the last reader was offered them.
         fan_out_seconds: Seconds = "bongsu_fan_out_seconds";
         /// Messages that were fanned out together.

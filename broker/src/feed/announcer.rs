@@ -10,12 +10,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::SHAPES_CHANNEL;
 use super::wire::{self, Origin};
-use crate::bus::{Bus, Channel, Frame};
+use crate::bus::{Bus, Channel, Error, Frame};
 use crate::clock;
 use crate::heard::{Heard, Shape, pattern_channel, topic_channel};
 use crate::hub::{Fanout, Probe};
 use crate::limits::{ANNOUNCE_BATCHES_MAX, ANNOUNCE_BYTES_MAX, HEADS_INTERVAL, HEADS_MAX, SHAPES_INTERVAL};
 use crate::metrics::METRICS;
+use crate::telemetry::Stage;
 
 /// Tells other nodes what was published here; nobody, on a node that is alone. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -108,29 +109,35 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
     let mut batches = Vec::new();
     let mut announced = HashMap::new();
     let mut last_number = 0;
-    surroundings.publish(vec![surroundings.shapes_frame(true)]).await;
+    let _ = surroundings.publish(vec![surroundings.shapes_frame(true)]).await;
     loop {
         tokio::select! {
             biased;
-            () = surroundings.probe.shapes() => surroundings.publish(vec![surroundings.shapes_frame(false)]).await,
-            () = surroundings.asked.notified() => surroundings.publish(vec![surroundings.shapes_frame(false)]).await,
-            _ = shapes_due.tick() => surroundings.publish(vec![surroundings.shapes_frame(false)]).await,
+            () = surroundings.probe.shapes() => surroundings.tell_shapes().await,
+            () = surroundings.asked.notified() => surroundings.tell_shapes().await,
+            _ = shapes_due.tick() => surroundings.tell_shapes().await,
             _ = heads_due.tick() => {
                 let new = std::mem::take(&mut *heads.lock().unwrap_or_else(PoisonError::into_inner));
                 // Once more than once: what lost a message may last long enough to lose its head as well.
                 let mut heads = std::mem::replace(&mut announced, new.clone());
                 heads.extend(new);
-                surroundings.publish(surroundings.head_frames(heads)).await;
+                let _ = surroundings.publish(surroundings.head_frames(heads)).await;
             }
             n_batches = queue.recv_many(&mut batches, 64) => {
                 if n_batches == 0 {
                     return;
                 }
                 let mut frames = Vec::new();
-                for (messages, _permit) in batches.drain(..) {
-                    surroundings.message_frames(&messages, &mut last_number, &mut frames);
+                for (messages, _permit) in &batches {
+                    surroundings.message_frames(messages, &mut last_number, &mut frames);
                 }
-                surroundings.publish(frames).await;
+                let messages = batches.iter().flat_map(|(messages, _)| messages);
+                let step = Stage::BusPublish.begin(messages.map(Fanout::message));
+                batches.clear();
+                let result = surroundings.publish(frames).await;
+                if let Some(step) = step {
+                    step.end(result.err().map(|error| error.to_string()).as_deref());
+                }
             }
         }
     }
@@ -162,6 +169,10 @@ impl Surroundings {
         frames
     }
 
+    async fn tell_shapes(&self) {
+        let _ = self.publish(vec![self.shapes_frame(false)]).await;
+    }
+
     fn shapes_frame(&self, asks: bool) -> Frame {
         let payload = wire::encode_shapes(self.origin, asks, clock::wall(), &self.heard.shapes());
         Frame { channel: SHAPES_CHANNEL.into(), payload }
@@ -176,14 +187,19 @@ impl Surroundings {
             .collect()
     }
 
-    async fn publish(&self, frames: Vec<Frame>) {
+    /// Hands frames to the bus. What it does not take is counted, and nobody else needs to know.
+    async fn publish(&self, frames: Vec<Frame>) -> Result<(), Error> {
         if frames.is_empty() {
-            return;
+            return Ok(());
         }
         let n_frames = frames.len() as u64;
-        if let Err(error) = self.bus.publish(frames).await {
+        let began_at = clock::monotonic();
+        let result = self.bus.publish(frames).await;
+        METRICS.bus_publish_seconds.record_time(clock::monotonic().saturating_sub(began_at));
+        if let Err(error) = &result {
             METRICS.bus_publish_failed.add(n_frames);
             tracing::debug!(%error, n_frames, "frames were not handed to the bus");
         }
+        result
     }
 }

@@ -35,6 +35,7 @@ use crate::limits::{
     LIVE_NUMBERS_MAX, NODES_MAX, SHAPES_MAX, SHAPES_MEMORY, SHAPES_SILENCE,
 };
 use crate::metrics::METRICS;
+use crate::telemetry::Stage;
 
 pub use announcer::Announcer;
 
@@ -289,8 +290,12 @@ impl Feed {
             .filter(|message| message.shared.delivery.position.is_some())
             .map(|message| message.shared.clone())
             .collect();
+        let step = Stage::BusReceive.begin(messages.iter().map(Fanout::message));
         self.history.remember(&durable);
         self.hub.fan_out(messages).await;
+        if let Some(step) = step {
+            step.end(None);
+        }
     }
 
     /// What another node hears. One that was not heard of lately may not know what this one hears.

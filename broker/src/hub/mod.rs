@@ -22,6 +22,7 @@ use std::sync::Arc;
 use bongsu_persistence::store::Changed;
 use bongsu_protocol::command::RequestId;
 use bongsu_protocol::event::Published;
+use bongsu_protocol::message::Message;
 use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::SlowReader;
@@ -50,6 +51,14 @@ pub struct Fanout {
     pub shared: SharedDelivery,
     /// What slow readers get, on a topic without history.
     pub slow_reader: SlowReader,
+}
+
+impl Fanout {
+    /// What was published.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.shared.delivery.message
+    }
 }
 
 /// What came of a message that a connection published.
@@ -138,8 +147,8 @@ impl Hub {
 
     /// Offers messages to every local reader, in order. Waits for room in the shards' queues.
     pub async fn fan_out(&self, messages: Vec<Fanout>) {
-        let traced = messages.iter().map(|fanout| &fanout.shared.delivery.message);
-        let batch = Arc::new(Batch { _delivering: Delivering::begin(traced), messages });
+        let delivering = Delivering::begin(messages.iter().map(Fanout::message));
+        let batch = Arc::new(Batch { messages, _delivering: delivering });
         for shard in &*self.shards {
             send(shard, Command::Fanout(Arc::clone(&batch))).await;
         }
