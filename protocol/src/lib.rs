@@ -11,6 +11,7 @@
 //! | [`codec`] | all of them as bytes: JSON and protobuf |
 //! | [`cursor`] | how a reader that is behind gets to the head of a log |
 //! | [`session`] | one client's conversation |
+//! | [`sockjs`] | SockJS: frames, transports, the session behind requests that come and go |
 //! | [`stomp`] | STOMP: frames as bytes, destinations |
 //! | [`limits`] | every limit, with its reason |
 
@@ -23,5 +24,6 @@ pub mod message;
 pub mod position;
 pub mod reason;
 pub mod session;
+pub mod sockjs;
 pub mod stomp;
 pub mod topic;

@@ -91,3 +91,15 @@ pub const STOMP_HEAD_BYTES_MAX: usize = STOMP_LINE_BYTES_MAX + (8 << 10);
 
 /// The same before the client is known: a token ([`TOKEN_BYTES_MAX`]) and 4 KiB for the others, so that strangers cost little.
 pub const STOMP_LOGIN_BYTES_MAX: usize = TOKEN_BYTES_MAX + (4 << 10);
+
+/// Messages in one request of a SockJS client. More are refused with 413.
+pub const SOCKJS_MESSAGES_MAX: usize = REQUESTS_PER_FRAME_MAX;
+
+/// Bytes of a SockJS callback's name, as other servers allow. Longer ones are refused with 500.
+pub const SOCKJS_CALLBACK_BYTES_MAX: usize = 32;
+
+/// Bytes of messages that wait for a SockJS client's next request: 64 KiB. While there are as many, its session takes no more.
+pub const SOCKJS_QUEUE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of messages in one SockJS frame: 128 KiB, after which streaming answers end as well. A frame has one message at least.
+pub const SOCKJS_BATCH_BYTES_MAX: usize = 128 << 10;
