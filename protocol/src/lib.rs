@@ -11,6 +11,7 @@
 //! | [`codec`] | all of them as bytes: JSON and protobuf |
 //! | [`cursor`] | how a reader that is behind gets to the head of a log |
 //! | [`session`] | one client's conversation |
+//! | [`eventstream`] | server-sent events and lines of JSON, and the bookmarks of their readers |
 //! | [`sockjs`] | SockJS: frames, transports, the session behind requests that come and go |
 //! | [`stomp`] | STOMP: frames as bytes, destinations |
 //! | [`limits`] | every limit, with its reason |
@@ -19,6 +20,7 @@ pub mod codec;
 pub mod command;
 pub mod cursor;
 pub mod event;
+pub mod eventstream;
 pub mod limits;
 pub mod message;
 pub mod position;

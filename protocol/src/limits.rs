@@ -103,3 +103,10 @@ pub const SOCKJS_QUEUE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of messages in one SockJS frame: 128 KiB, after which streaming answers end as well. A frame has one message at least.
 pub const SOCKJS_BATCH_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes of an event stream's bookmark. A `Last-Event-ID` header of at most 128 safe bytes needs no preflight in cross-origin
+/// requests (Fetch, 2.2.2). Longer ones are taken for lost.
+pub const BOOKMARK_BYTES_MAX: usize = 128;
+
+/// Bytes of padding that a reader of an event stream may ask for, against proxies that hold back the first few KiB. More is cut.
+pub const EVENT_STREAM_PADDING_BYTES_MAX: usize = 4 << 10;
