@@ -1,19 +1,28 @@
-//! Random operations on the SQLite store and on the memory store, which must answer alike, also after the file was opened again.
+//! Random operations on a store and on the memory store, which must answer alike, also after what a store survives: SQLite's file is
+//! opened again, Postgres's partitions grow old.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bongsu_persistence::memory::MemoryStore;
+use bongsu_persistence::postgres::{PostgresOptions, PostgresStore};
 use bongsu_persistence::sqlite::{SqliteOptions, SqliteStore, Synchronous};
-use bongsu_persistence::store::{Append, Removal, Retention, Store, TopicsQuery};
+use bongsu_persistence::store::{
+    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Retention, Store, TopicsQuery,
+};
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
+use bongsu_protocol::event::Page;
 use bongsu_protocol::message::{Message, NewMessage, Time};
 use bongsu_protocol::position::{Offset, Position};
 use bongsu_protocol::topic::{Topic, TopicFilter};
+use futures_util::future::BoxFuture;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
 
 const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "b"];
 const FILTERS: [&str; 5] = ["#", "a/#", "a/+", "a/b", "+"];
@@ -29,7 +38,7 @@ enum Operation {
     Erase { topic: usize, back: u64 },
     Delete { topic: usize },
     ForgetIds,
-    Reopen,
+    Survive,
 }
 
 #[derive(Debug, Clone)]
@@ -102,19 +111,24 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (topic.clone(), 0..6_u64).prop_map(|(topic, back)| Operation::Erase { topic, back }),
         1 => topic.prop_map(|topic| Operation::Delete { topic }),
         1 => Just(Operation::ForgetIds),
-        1 => Just(Operation::Reopen),
+        1 => Just(Operation::Survive),
     ]
 }
 
+/// A store under test.
+trait Survivor: Store {
+    /// Goes through what must not be noticed.
+    async fn survive(&mut self);
+}
+
 /// Both stores, and the clock.
-struct Pair {
+struct Pair<S> {
     memory: MemoryStore,
-    sqlite: SqliteStore,
-    options: SqliteOptions,
+    store: S,
     now: u64,
 }
 
-impl Pair {
+impl<S: Survivor> Pair<S> {
     async fn run(&mut self, operation: Operation) {
         match operation {
             Operation::Append(batch) => self.append(batch).await,
@@ -126,7 +140,7 @@ impl Pair {
                 let filter = TopicFilter::parse(FILTERS[filter]).unwrap();
                 let query = TopicsQuery { filter, after: after.map(name), limit };
                 let expected = self.memory.topics(query.clone()).await.unwrap();
-                assert_eq!(self.sqlite.topics(query).await.unwrap(), expected);
+                assert_eq!(self.store.topics(query).await.unwrap(), expected);
             }
             Operation::Retain { topic, age_ms, count, bytes } => {
                 let retention = Retention { age: age_ms.map(Duration::from_millis), count, bytes };
@@ -146,12 +160,9 @@ impl Pair {
                 // How many is not compared: ids of deleted logs may be taken away later.
                 let removal = Removal::ForgetIds { now: Time(self.now) };
                 self.memory.remove(removal.clone()).await.unwrap();
-                while self.sqlite.remove(removal.clone()).await.unwrap().more {}
+                while self.store.remove(removal.clone()).await.unwrap().more {}
             }
-            Operation::Reopen => {
-                self.sqlite.close().await;
-                self.sqlite = SqliteStore::open(self.options.clone()).await.unwrap();
-            }
+            Operation::Survive => self.store.survive().await,
         }
     }
 
@@ -177,17 +188,17 @@ impl Pair {
             });
         }
         let expected = self.memory.append(appends.clone()).await.unwrap();
-        assert_eq!(self.sqlite.append(appends).await.unwrap(), expected);
+        assert_eq!(self.store.append(appends).await.unwrap(), expected);
     }
 
     async fn read(&self, query: HistoryQuery) {
         let expected = self.memory.read(query.clone()).await.unwrap();
-        assert_eq!(self.sqlite.read(query).await.unwrap(), expected);
+        assert_eq!(self.store.read(query).await.unwrap(), expected);
     }
 
     async fn remove(&self, removal: Removal) {
         let expected = self.memory.remove(removal.clone()).await.unwrap();
-        assert_eq!(self.sqlite.remove(removal).await.unwrap(), expected);
+        assert_eq!(self.store.remove(removal).await.unwrap(), expected);
     }
 
     async fn head(&self, topic: usize) -> Position {
@@ -221,27 +232,94 @@ fn name(topic: usize) -> Topic {
     Topic::parse(TOPICS[topic]).unwrap()
 }
 
-async fn check(operations: Vec<Operation>, ids_in_memory_max: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    // Every commit of a disk costs time, and durability is not what this is about.
-    let options = SqliteOptions {
-        synchronous: Synchronous::Normal,
-        ids_in_memory_max,
-        ..SqliteOptions::new(folder.path().join("bongsu.db"))
-    };
-    let sqlite = SqliteStore::open(options.clone()).await.unwrap();
-    let mut pair = Pair { memory: MemoryStore::default(), sqlite, options, now: 100 };
+async fn check(store: impl Survivor, operations: Vec<Operation>) {
+    let mut pair = Pair { memory: MemoryStore::default(), store, now: 100 };
     for operation in operations {
         pair.run(operation).await;
     }
-    pair.run(Operation::Reopen).await;
+    pair.run(Operation::Survive).await;
     for topic in 0..TOPICS.len() {
         for range in [HistoryRange::Forward(Start::Earliest), HistoryRange::Backward(None)] {
             pair.read(HistoryQuery { topic: name(topic), range, limit: 1000 }).await;
         }
     }
-    pair.sqlite.close().await;
 }
+
+/// A file that is opened again.
+struct File {
+    store: SqliteStore,
+    options: SqliteOptions,
+    _folder: tempfile::TempDir,
+}
+
+impl File {
+    async fn new(ids_in_memory_max: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Every commit of a disk costs time, and durability is not what this is about.
+        let options = SqliteOptions {
+            synchronous: Synchronous::Normal,
+            ids_in_memory_max,
+            ..SqliteOptions::new(folder.path().join("bongsu.db"))
+        };
+        Self { store: SqliteStore::open(options.clone()).await.unwrap(), options, _folder: folder }
+    }
+}
+
+impl Survivor for File {
+    async fn survive(&mut self) {
+        self.store.close().await;
+        self.store = SqliteStore::open(self.options.clone()).await.unwrap();
+    }
+}
+
+/// A database in which days go by.
+struct Database {
+    store: PostgresStore,
+    connection: PgConnection,
+}
+
+impl Database {
+    async fn new() -> Self {
+        static URL: LazyLock<String> = LazyLock::new(|| bongsu_testkit::Postgres::shared().database());
+        let mut connection = PgConnection::connect(&URL).await.unwrap();
+        connection.execute("drop schema if exists bongsu cascade").await.unwrap();
+        Self { store: PostgresStore::open(PostgresOptions::new(&*URL)).await.unwrap(), connection }
+    }
+}
+
+impl Survivor for Database {
+    async fn survive(&mut self) {
+        // Also those that were made ahead: the partition that takes what comes next is another one, and what is due is swept.
+        let pass = "update bongsu.partitions set starts = starts - interval '1 day'; \
+             update bongsu.dead set due = due - interval '1 day'";
+        self.connection.execute(pass).await.unwrap();
+        self.store.upkeep().await.unwrap();
+    }
+}
+
+macro_rules! stores {
+    ($($owner:ident)+) => {
+        $(impl Store for $owner {
+            fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+                self.store.append(batch)
+            }
+            fn read(&self, query: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>> {
+                self.store.read(query)
+            }
+            fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+                self.store.topics(query)
+            }
+            fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
+                self.store.changes(since)
+            }
+            fn remove(&self, removal: Removal) -> BoxFuture<'_, Result<Removed, Error>> {
+                self.store.remove(removal)
+            }
+        })+
+    };
+}
+
+stores!(File Database);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 2000, ..ProptestConfig::default() })]
@@ -251,7 +329,20 @@ proptest! {
         operations in vec(operation(), 1..60),
         ids_in_memory_max in prop_oneof![Just(usize::MAX), Just(0), Just(3)],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(check(operations, ids_in_memory_max));
+        runtime().block_on(async { check(File::new(ids_in_memory_max).await, operations).await });
     }
+}
+
+proptest! {
+    // Each case makes the schema anew.
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn postgres_answers_as_memory_does(operations in vec(operation(), 1..60)) {
+        runtime().block_on(async { check(Database::new().await, operations).await });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -2,7 +2,8 @@
 --
 -- Per topic, in the order of their bytes: how many messages, their bytes, the time of the first one and the largest time.
 -- Per message, by topic and within a topic in the order of the batch: the topic's index, which of its topic's messages it is (from 1),
--- its own time, the largest time of its topic up to it, its size, and what it consists of. Arrays without any value may be null.
+-- its own time, the largest time of its topic up to it, its size, its id's hash in two halves, how long that guards, and what
+-- it consists of. Arrays without any value may be null.
 --
 -- `_known`: all topics are thought to have a log. Then nothing is written to lock them; if one has none after all, the call fails with
 -- BS001, and the caller calls again with false.
@@ -15,8 +16,8 @@
 create function bongsu.append(
     _known boolean, _careful boolean,
     _topics text[], _counts bigint[], _bytes bigint[], _first_times bigint[], _last_times bigint[],
-    _t integer[], _nth bigint[], _own_times bigint[], _times bigint[], _sizes integer[], _ids text[], _windows bigint[],
-    _expects bigint[], _publishers text[], _content_types text[], _headers text[], _payloads bytea[],
+    _t integer[], _nth bigint[], _own_times bigint[], _times bigint[], _sizes integer[], _highs bigint[], _lows bigint[],
+    _windows bigint[], _expects bigint[], _ids text[], _publishers text[], _content_types text[], _headers text[], _payloads bytea[],
     out epochs bigint[], out heads bigint[], out times bigint[],
     out duplicates bigint[], out duplicate_offsets bigint[], out conflicts bigint[]
 ) language plpgsql
@@ -53,26 +54,34 @@ begin
         raise exception 'a topic has no log' using errcode = 'BS001';
     end if;
 
-    if not _careful and _ids is not null then
+    if not _careful and _highs is not null then
+        -- What guards nothing itself may be refused; the others are asked for below.
         _careful := exists (
-            select from unnest(_t, _ids, _own_times) message (t, id, time)
-                join bongsu.ids on ids.log = _logs[message.t] and ids.id = message.id
-                where message.time < ids.until
+            select from unnest(_t, _highs, _lows, _windows) message (t, high, low, time_window)
+                join bongsu.ids on ids.log = _logs[message.t] and ids.high = message.high and ids.low = message.low
+                where message.time_window is null
         );
+    end if;
+    if not _careful and _windows is not null then
+        begin
+            -- In the order of the key, so that neighbours in the index are written one after another.
+            insert into bongsu.ids (log, high, low, "offset", until)
+                select _logs[message.t], message.high, message.low, heads[message.t] + message.nth,
+                        least(greatest(times[message.t], message.time) + message.time_window, 9007199254740991)
+                    from unnest(_t, _nth, _times, _highs, _lows, _windows) message (t, nth, time, high, low, time_window)
+                    where message.time_window is not null
+                    order by 1, 2;
+        exception when unique_violation then
+            -- Some were stored before. Asking first would cost every batch a second walk through the index.
+            _careful := true;
+        end;
     end if;
     if _careful then
         select * into _counts, _bytes, _first_times, _last_times, _nth, _times, duplicates, duplicate_offsets, conflicts
-            from bongsu.decide(_logs, heads, times, _t, _own_times, _sizes, _ids, _windows, _expects);
+            from bongsu.decide(_logs, heads, times, _t, _own_times, _sizes, _highs, _lows, _windows, _expects);
         -- What no message made a log of is no log.
         delete from bongsu.logs using unnest(_logs, epochs, _counts) made (id, epoch, n)
             where logs.id = made.id and made.epoch = 0 and made.n = 0;
-    elsif _windows is not null then
-        insert into bongsu.ids (log, id, "offset", until)
-            select _logs[message.t], message.id, heads[message.t] + message.nth,
-                    least(greatest(times[message.t], message.time) + message.time_window, 9007199254740991)
-                from unnest(_t, _nth, _times, _ids, _windows) message (t, nth, time, id, time_window)
-                where message.time_window is not null
-            on conflict (log, id) do update set "offset" = excluded."offset", until = excluded.until;
     end if;
 
     -- New logs, and logs whose newest message is in an earlier partition.
@@ -128,7 +137,8 @@ $$;
 -- the place of a message that is not stored is null.
 create function bongsu.decide(
     _logs bigint[], _heads bigint[], _log_times bigint[],
-    _t integer[], _own_times bigint[], _sizes integer[], _ids text[], _windows bigint[], _expects bigint[],
+    _t integer[], _own_times bigint[], _sizes integer[], _highs bigint[], _lows bigint[],
+    _windows bigint[], _expects bigint[],
     out counts bigint[], out bytes bigint[], out first_times bigint[], out last_times bigint[], out nth bigint[], out times bigint[],
     out duplicates bigint[], out duplicate_offsets bigint[], out conflicts bigint[]
 ) language plpgsql
@@ -147,8 +157,9 @@ begin
     times := _own_times;
     for i in 1 .. cardinality(_t) loop
         _log := _t[i];
-        if _ids[i] is not null then
-            select ids."offset", ids.until into _guard from bongsu.ids where ids.log = _logs[_log] and ids.id = _ids[i];
+        if _highs[i] is not null then
+            select ids."offset", ids.until into _guard from bongsu.ids
+                where ids.log = _logs[_log] and ids.high = _highs[i] and ids.low = _lows[i];
             if found and _own_times[i] < _guard.until then
                 duplicates := duplicates || i::bigint;
                 duplicate_offsets := duplicate_offsets || _guard."offset";
@@ -167,9 +178,11 @@ begin
         nth[i] := counts[_log];
         times[i] := _stored;
         if _windows[i] is not null then
-            insert into bongsu.ids (log, id, "offset", until)
-                values (_logs[_log], _ids[i], _heads[_log] + counts[_log], least(_stored + _windows[i], 9007199254740991))
-                on conflict (log, id) do update set "offset" = excluded."offset", until = excluded.until;
+            insert into bongsu.ids (log, high, low, "offset", until)
+                values (
+                    _logs[_log], _highs[i], _lows[i], _heads[_log] + counts[_log], least(_stored + _windows[i], 9007199254740991)
+                )
+                on conflict (log, high, low) do update set "offset" = excluded."offset", until = excluded.until;
         end if;
     end loop;
 end

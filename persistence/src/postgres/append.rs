@@ -11,6 +11,7 @@ use bongsu_protocol::limits::INTEGER_MAX;
 use bongsu_protocol::message::{Delivery, Time};
 use bongsu_protocol::position::{Offset, Position};
 use bongsu_protocol::topic::Topic;
+use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
 use sqlx::{Arguments, Postgres, Row};
@@ -18,7 +19,7 @@ use sqlx::{Arguments, Postgres, Row};
 use super::rows::{column, headers_or_null, text_or_null};
 use crate::store::{Append, Appended};
 
-const APPEND: &str = "select * from bongsu.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+const APPEND: &str = "select * from bongsu.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
 
 /// Topics that are remembered to have a log: some 5 MiB. When full, all are forgotten, and the next append to each makes sure again, which
 /// costs one more write of the log's row.
@@ -87,6 +88,8 @@ struct OfMessage {
     /// The largest time of its topic up to it.
     time: i64,
     size: i32,
+    /// The two halves of its id's hash, if it has an id.
+    id_hash: Option<(i64, i64)>,
     /// For how long its id guards, in milliseconds.
     window_ms: Option<i64>,
 }
@@ -120,6 +123,7 @@ impl Batch {
                 nth: topic.count,
                 time: topic.last_time,
                 size: i32::try_from(size).unwrap_or(i32::MAX),
+                id_hash: hash(id),
                 window_ms: window_ms(append),
             });
         }
@@ -139,7 +143,7 @@ impl Batch {
 
     fn bind(&self, arguments: &mut PgArguments, known: bool) -> Result<(), sqlx::error::BoxDynError> {
         let bytes: usize = self.messages.iter().map(|append| append.message.message.payload.len()).sum();
-        arguments.reserve(19, bytes + 128 * self.messages.len());
+        arguments.reserve(21, bytes + 128 * self.messages.len());
         let in_order = || self.order.iter().map(|index| &self.messages[*index]);
         arguments.add(known)?;
         arguments.add(self.careful)?;
@@ -153,12 +157,14 @@ impl Batch {
         arguments.add(in_order().map(|append| column(append.time.0)).bind_iter())?;
         arguments.add(self.of_message.iter().map(|message| message.time).bind_iter())?;
         arguments.add(self.of_message.iter().map(|message| message.size).bind_iter())?;
-        add_texts(arguments, in_order().map(|append| text_or_null(&append.message.message.id)))?;
+        add_numbers(arguments, self.of_message.iter().map(|message| message.id_hash.map(|(high, _)| high)))?;
+        add_numbers(arguments, self.of_message.iter().map(|message| message.id_hash.map(|(_, low)| low)))?;
         add_numbers(arguments, self.of_message.iter().map(|message| message.window_ms))?;
         add_numbers(
             arguments,
             in_order().map(|append| append.message.expect.map(|offset| column(offset.0))),
         )?;
+        add_texts(arguments, in_order().map(|append| text_or_null(&append.message.message.id)))?;
         add_texts(arguments, in_order().map(|append| text_or_null(&append.publisher)))?;
         add_texts(arguments, in_order().map(|append| text_or_null(&append.message.message.content_type)))?;
         let headers: Vec<_> =
@@ -214,6 +220,17 @@ impl Batch {
         }
         Ok(outcomes.into_iter().flatten().collect())
     }
+}
+
+/// The first 128 bits of an id's SHA-256: two ids that meet are as good as impossible to find.
+fn hash(id: &str) -> Option<(i64, i64)> {
+    if id.is_empty() {
+        return None;
+    }
+    let digest = Sha256::digest(id);
+    let half =
+        |from: usize| digest[from..from + 8].iter().fold(0_i64, |half, byte| half << 8 | i64::from(*byte));
+    Some((half(0), half(8)))
 }
 
 /// A window as the store's own words have it: less than a millisecond counts as one.

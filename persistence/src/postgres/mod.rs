@@ -9,12 +9,14 @@
 //! | `pool` | connections, and when one is of no more use |
 //! | `migrate` | the schema |
 //! | `append`, `read`, `remove`, `upkeep` | what the store does |
+//! | `outbox` | what was published in SQL, on its way into the logs |
 //! | `errors`, `rows` | what the server's answers mean |
 
 mod append;
 mod errors;
 mod hosts;
 mod migrate;
+mod outbox;
 mod pool;
 mod read;
 mod remove;
@@ -35,6 +37,7 @@ use crate::store::{
 use append::{Batch, KnownTopics};
 use errors::{NO_LOG, code, is_worth_another_try};
 use hosts::{Hosts, Role, Terms};
+pub use outbox::{Notifications, Route, Sequenced};
 use pool::Pool;
 pub use upkeep::Upkept;
 

@@ -90,8 +90,13 @@ impl Pool {
             if now - idle.born > LIFETIME_TICKS {
                 continue;
             }
-            let mut lease =
-                Lease { pool: self, _permit: permit, connection: Some(idle.connection), born: idle.born };
+            let mut lease = Lease {
+                pool: self,
+                _permit: permit,
+                connection: Some(idle.connection),
+                born: idle.born,
+                open: false,
+            };
             if now - idle.since <= FRESH_TICKS || lease.works().await {
                 return Ok(lease);
             }
@@ -100,7 +105,7 @@ impl Pool {
             lease.connection = None;
             return self.fill(lease, now).await;
         }
-        self.fill(Lease { pool: self, _permit: permit, connection: None, born: now }, now).await
+        self.fill(Lease { pool: self, _permit: permit, connection: None, born: now, open: false }, now).await
     }
 
     async fn fill<'a>(&'a self, mut lease: Lease<'a>, now: u64) -> Result<Lease<'a>, Error> {
@@ -129,6 +134,8 @@ pub(super) struct Lease<'a> {
     /// None while it is in use, so that a future that is dropped takes it along.
     connection: Option<PgConnection>,
     born: u64,
+    /// Whether a transaction of several statements was begun and has not ended.
+    open: bool,
 }
 
 impl Lease<'_> {
@@ -156,6 +163,40 @@ impl Lease<'_> {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<PgRow, sqlx::Error> {
         self.fetch_all(query).await?.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Begins a transaction of several statements; each runs by [`within`](Self::within). Whoever drops the lease before
+    /// [`commit`](Self::commit) undoes it, since the connection is closed then.
+    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        let deadline = self.pool.terms().deadline;
+        self.open = true;
+        self.with(async |connection| begin(connection, deadline).await).await
+    }
+
+    /// Runs a statement of a transaction.
+    pub(super) async fn within(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let persistent = !self.pool.terms().pooled;
+        self.with(async |connection| connection.fetch_all(query.persistent(persistent)).await).await
+    }
+
+    /// Ends a transaction.
+    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.end("commit").await
+    }
+
+    /// Undoes a transaction.
+    pub(super) async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
+        self.end("rollback").await
+    }
+
+    async fn end(&mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        let ended =
+            self.with(async |connection| connection.execute(sqlx::raw_sql(how)).await.map(drop)).await;
+        self.open &= ended.is_err();
+        ended
     }
 
     /// Closes the connection, and those that are idle: the server is not what it was.
@@ -206,6 +247,10 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
+        // Closing undoes a transaction.
+        if self.open {
+            return;
+        }
         let since = self.pool.ticks.load(Ordering::Relaxed);
         let idle = Idle { connection, born: self.born, since };
         if !self.pool.permits.is_closed() {
