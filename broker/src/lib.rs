@@ -22,6 +22,7 @@ pub mod listener;
 pub mod metrics;
 pub mod node;
 pub mod outbound;
+pub mod outbox;
 mod pace;
 pub mod presence;
 pub mod publisher;

@@ -38,6 +38,16 @@ pub const SINCE_MARGIN_MS: u64 = 10_000;
 /// How long one call to the store may take: 10 s. Past it, publishers and readers are told `unavailable`.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often the outbox of messages that are published in SQL is looked into, where no notification comes: 250 ms. A look that finds
+/// nothing is one round trip.
+pub const OUTBOX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Looks into the outbox between two attempts to listen to the database: 20, which are 5 s.
+pub const OUTBOX_LISTEN_RETRY_TICKS: u32 = 20;
+
+/// Messages that leave the outbox in one transaction: 1,024, some 10 ms. The others wait for the next one.
+pub const OUTBOX_BATCH_MAX: usize = 1024;
+
 /// Milliseconds that a client is asked to wait after `unavailable`.
 pub const UNAVAILABLE_RETRY_MS: u64 = 1000;
 

@@ -14,7 +14,7 @@ use crate::auth::Authenticator;
 use crate::bus::{Bus, Health, Inbox};
 use crate::chance;
 use crate::clock;
-use crate::config::{Policies, Settings};
+use crate::config::{Policies, Settings, StorageKind};
 use crate::drain::Drain;
 use crate::feed::{self, Announcer, Ends};
 use crate::heard::Heard;
@@ -117,8 +117,11 @@ impl Node {
         let limits = &settings.limits;
         let bus_health = cluster.as_ref().map(|(_, inbox)| inbox.health.clone());
         let Paths { interest, hub, history, announcer } = Paths::lay(&settings, &store, &policies, cluster);
+        // SQLite writes one transaction after another.
+        let lanes = if settings.storage.kind == StorageKind::Postgres { settings.postgres.lanes } else { 1 };
         let appender = AppenderLimits {
-            bytes_max: limits.publish_bytes_in_flight.as_usize(),
+            lanes,
+            bytes_max: limits.publish_bytes_in_flight.as_usize() / lanes,
             deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };

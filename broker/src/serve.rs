@@ -8,15 +8,16 @@ use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::postgres::{PostgresOptions, PostgresStore};
 use bongsu_persistence::sqlite::{self, SqliteOptions, SqliteStore};
 use bongsu_persistence::store::Store;
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::bus;
 use crate::clock;
-use crate::config::{Loaded, Settings, StorageKind, Synchronous};
+use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
 use crate::listener::{AdminListener, Listener};
 use crate::node::Node;
-use crate::retention;
 use crate::telemetry::{MeasuredStore, Telemetry};
+use crate::{outbox, retention};
 
 /// The file in the data directory that holds the logs.
 const FILE: &str = "bongsu.db";
@@ -30,8 +31,8 @@ const FILE: &str = "bongsu.db";
 pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let settings = loaded.settings;
-    let (store, sqlite) = open_store(&settings).await?;
-    let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(store));
+    let opened = open_store(&settings).await?;
+    let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::clone(&opened.store)));
     let cluster = bus::connect(&settings)?.map(|joined| (joined.bus, joined.inbox));
     let node = Node::start(settings, Arc::clone(&store), cluster);
     let listener = Listener::bind(&node)?;
@@ -45,6 +46,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let measured = Arc::clone(&node);
     let telemetry = Telemetry::start(node.settings(), move || measured.measure());
     let retention = tokio::spawn(retention::run(store, Arc::clone(node.policies())));
+    let outbox =
+        opened.postgres.clone().map(|postgres| tokio::spawn(move_outbox(postgres, Arc::clone(&node))));
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
     signals.next().await;
     node.drain().begin();
@@ -54,10 +57,11 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         drained = drain(&node) => drained,
     };
     retention.abort();
-    let _ = serving.await;
-    if let Some(sqlite) = sqlite {
-        sqlite.close().await;
+    if let Some(outbox) = outbox {
+        outbox.abort();
     }
+    let _ = serving.await;
+    opened.close().await;
     if let Some(telemetry) = telemetry {
         telemetry.flush().await;
     }
@@ -65,6 +69,16 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         admin.abort();
     }
     drained
+}
+
+/// Hands what applications publish in SQL to readers.
+async fn move_outbox(store: Arc<PostgresStore>, node: Arc<Node>) {
+    let policies = Arc::clone(node.policies());
+    let on_stored = move |deliveries| {
+        let node = Arc::clone(&node);
+        async move { outbox::hand_on(node.publisher(), deliveries).await }.boxed()
+    };
+    outbox::run(store, policies, on_stored).await;
 }
 
 /// Waits until every client has left and everything that was taken is stored.
@@ -88,18 +102,33 @@ async fn drain(node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<SqliteStore>>)> {
-    match settings.storage.kind {
-        StorageKind::Postgres => {
-            let url = settings
-                .postgres
-                .url
-                .as_ref()
-                .context("postgres.url is not set: say where the database is")?;
-            let store = PostgresStore::open(PostgresOptions::new(url.reveal())).await?;
-            Ok((Arc::new(store), None))
+/// A store, and what it is: whoever opened it also closes it, and only Postgres has an outbox.
+struct Opened {
+    store: Arc<dyn Store>,
+    sqlite: Option<Arc<SqliteStore>>,
+    postgres: Option<Arc<PostgresStore>>,
+}
+
+impl Opened {
+    async fn close(self) {
+        if let Some(sqlite) = self.sqlite {
+            sqlite.close().await;
         }
-        StorageKind::Memory => Ok((Arc::new(MemoryStore::default()), None)),
+        if let Some(postgres) = self.postgres {
+            postgres.close().await;
+        }
+    }
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<Opened> {
+    match settings.storage.kind {
+        StorageKind::Memory => {
+            Ok(Opened { store: Arc::new(MemoryStore::default()), sqlite: None, postgres: None })
+        }
+        StorageKind::Postgres => {
+            let store = Arc::new(PostgresStore::open(postgres_options(settings)?).await?);
+            Ok(Opened { store: Arc::<PostgresStore>::clone(&store), sqlite: None, postgres: Some(store) })
+        }
         StorageKind::Sqlite => {
             let directory = &settings.data;
             std::fs::create_dir_all(directory).with_context(|| {
@@ -111,9 +140,32 @@ async fn open_store(settings: &Settings) -> anyhow::Result<(Arc<dyn Store>, Opti
             };
             let options = SqliteOptions { synchronous, ..SqliteOptions::new(directory.join(FILE)) };
             let store = Arc::new(SqliteStore::open(options).await?);
-            Ok((Arc::<SqliteStore>::clone(&store), Some(store)))
+            Ok(Opened { store: Arc::<SqliteStore>::clone(&store), sqlite: Some(store), postgres: None })
         }
     }
+}
+
+fn postgres_options(settings: &Settings) -> anyhow::Result<PostgresOptions> {
+    let settings = &settings.postgres;
+    let url = match (&settings.url, &settings.url_file) {
+        (Some(url), _) => url.reveal().to_owned(),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read postgres.url_file {}", file.display()))?;
+            let url = ServerUrl::parse(text.trim())
+                .with_context(|| format!("postgres.url_file {} holds no URL", file.display()))?;
+            url.reveal().to_owned()
+        }
+        (None, None) => anyhow::bail!("storage.kind is postgres, and postgres.url says not where"),
+    };
+    Ok(PostgresOptions {
+        replica_url: settings.replica_url.as_ref().map(|url| url.reveal().to_owned()),
+        connections: settings.connections,
+        deadline: settings.deadline,
+        pooler: settings.pooler,
+        partition: settings.partition,
+        ..PostgresOptions::new(url)
+    })
 }
 
 /// Where to look, and a line to try.

@@ -18,7 +18,9 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
     {
         settings.node.name = name;
     }
-    if !origins.is_given("storage.kind") && settings.postgres.url.is_some() {
+    if !origins.is_given("storage.kind")
+        && (settings.postgres.url.is_some() || settings.postgres.url_file.is_some())
+    {
         settings.storage.kind = StorageKind::Postgres;
     }
     if !is_auth_given(settings, origins) {
@@ -56,7 +58,8 @@ impl Settings {
     /// Nodes that hear of each other must keep their logs in one place.
     fn validate_cluster(&self, check: &mut Check<'_>) {
         let is_postgres = self.storage.kind == StorageKind::Postgres;
-        if is_postgres && self.postgres.url.is_none() {
+        let has_address = self.postgres.url.is_some() || self.postgres.url_file.is_some();
+        if is_postgres && !has_address {
             check.fail("storage.kind", "`postgres` needs postgres.url: where the database is".to_owned());
         }
         let redis = &self.redis;

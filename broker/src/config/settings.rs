@@ -81,7 +81,7 @@ settings! {
     pub struct Storage {
         /// `postgres` keeps them where `postgres.url` says, for any number of nodes; `sqlite` keeps them in the data directory, for
         /// one node; `memory` forgets them when the process ends.
-        pub kind: StorageKind = "sqlite" shown "`postgres` where `postgres.url` is set, else `sqlite`";
+        pub kind: StorageKind = "sqlite" shown "`postgres` where `postgres.url` or `postgres.url_file` is set, else `sqlite`";
         /// What an acknowledged publish survives: `full` a power cut, `normal` a crash of the process only.
         pub synchronous: Synchronous = "full";
     }
@@ -89,8 +89,26 @@ settings! {
     /// The Postgres that nodes of a cluster keep their logs in: version 14 or newer.
     pub struct Postgres {
         /// Its address: `postgres://user:password@host:5432/database?sslmode=verify-full`. The environment variable
-        /// `BONGSU_POSTGRES__URL` keeps the password out of the process list.
+        /// `BONGSU_POSTGRES__URL` keeps the password out of the process list. Several hosts stand between commas,
+        /// `one:5432,two:5432`: the one that is a primary is used.
         pub url: Option<ServerUrl> = "none";
+        /// A file that holds the address, as secrets are mounted. It is read at start, where `postgres.url` says nothing.
+        pub url_file: Option<PathBuf> = "none";
+        /// The address of a copy that history is read from. It may lag: what it does not have yet is read from `postgres.url`.
+        pub replica_url: Option<ServerUrl> = "none";
+        /// Connections of this node to each of the two. When all are in use, publishers and readers wait.
+        pub connections: usize = "16" in "2"..="1000";
+        /// Transactions of publishers that this node runs at the same time, each with its share of the topics. Each keeps a connection busy.
+        pub lanes: usize = "4" in "1"..="64";
+        /// How long a statement may run, a connection may be waited for, and one may take to come about. Then the call fails, and whoever
+        /// made it is told `unavailable`. At most as long as publishers wait.
+        pub deadline: Duration = "8s" in "100ms"..="9s";
+        /// Whether a proxy that pools transactions, such as PgBouncer, stands between. Each call costs more round trips then, and
+        /// messages that are published in SQL are looked for four times a second.
+        pub pooler: bool = "false";
+        /// The time that one partition of the messages is for: what is removed for its age leaves the disk a partition at a time. Shorter ones
+        /// free it sooner and make more tables. A change holds from the next partition on.
+        pub partition: Duration = "24h" in "1h"..="31d";
     }
 
     /// The Redis that nodes of a cluster speak to each other through. It carries hints only: nothing that was acknowledged is lost
