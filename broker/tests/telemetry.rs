@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use bongsu::bus::{self, Bus, Channel, Frame, Health, Inbox};
+use bongsu::bus::LocalNetwork;
 use bongsu::config::{self, Settings, SettingsArgs};
 use bongsu::listener::Listener;
 use bongsu::node::Node;
@@ -17,7 +17,6 @@ use bongsu::telemetry::{MeasuredStore, Telemetry};
 use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::store::Store;
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, ready};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
@@ -26,7 +25,6 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
 use support::{Broker, Client, PATIENCE};
-use tokio::sync::{mpsc, watch};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -167,38 +165,10 @@ async fn a_publish_is_one_trace_from_its_publisher_to_its_readers() {
     assert_eq!(attribute(&received.resource, "service.instance.id"), "here");
 }
 
-/// Brings every frame to every node at once.
-#[derive(Clone, Default)]
-struct Room(Arc<Mutex<Vec<mpsc::Sender<bus::Received>>>>);
-
-impl Room {
-    /// A way in, and what comes out of it.
-    fn enter(&self) -> (Arc<dyn Bus>, Inbox) {
-        let (sender, received) = mpsc::channel(1024);
-        self.0.lock().expect("no test panics with it").push(sender);
-        let (_, health) = watch::channel(Health::Live);
-        (Arc::new(self.clone()), Inbox { received, health })
-    }
-}
-
-impl Bus for Room {
-    fn publish(&self, frames: Vec<Frame>) -> BoxFuture<'_, Result<(), bus::Error>> {
-        for inbox in &*self.0.lock().expect("no test panics with it") {
-            for frame in &frames {
-                inbox.try_send(bus::Received::Frame(frame.clone())).expect("the inbox has room");
-            }
-        }
-        Box::pin(ready(Ok(())))
-    }
-    fn subscribe(&self, _: Vec<Channel>) -> BoxFuture<'_, Result<(), bus::Error>> {
-        Box::pin(ready(Ok(())))
-    }
-    fn unsubscribe(&self, _: Vec<Channel>) {}
-}
-
 /// A node of this process and where it listens.
-fn serve_in_room(room: &Room, store: &Arc<dyn Store>, settings: &Settings) -> (Arc<Node>, SocketAddr) {
-    let node = Node::start(settings.clone(), Arc::clone(store), Some(room.enter()));
+fn serve_in(network: &LocalNetwork, store: &Arc<dyn Store>, settings: &Settings) -> (Arc<Node>, SocketAddr) {
+    let (bus, inbox) = network.join();
+    let node = Node::start(settings.clone(), Arc::clone(store), Some((Arc::new(bus), inbox)));
     let listener = Listener::bind(&node).expect("a free port");
     let url = listener.url().expect("its address");
     let address = url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
@@ -214,9 +184,9 @@ async fn a_trace_follows_a_message_over_the_bus_to_another_node() {
     let loaded = config::load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).expect("they hold");
     let telemetry = Telemetry::start(&loaded.settings, || {}).expect("there is a collector");
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::new(MemoryStore::default())));
-    let room = Room::default();
-    let (_here, here) = serve_in_room(&room, &store, &loaded.settings);
-    let (_there, there) = serve_in_room(&room, &store, &loaded.settings);
+    let network = LocalNetwork::default();
+    let (_here, here) = serve_in(&network, &store, &loaded.settings);
+    let (_there, there) = serve_in(&network, &store, &loaded.settings);
     let mut reader = Client::connect(there).await.expect("it takes connections");
     reader.subscribe("orders/1", json!("latest")).await;
     let mut publisher = Client::connect(here).await.expect("it takes connections");
