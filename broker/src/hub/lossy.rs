@@ -13,7 +13,7 @@
 //! a topic that it is offered for the next one. So before a topic is offered to a pattern for the first time, the store is asked
 //! whether anything came before: that is what *unproven* waits for.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use crate::delivery::SharedDelivery;
 use crate::history::History;
 use crate::limits::{REORDER_GRACE, REPAIRS_MAX, UNPROVEN_MESSAGES_MAX};
 use crate::metrics::METRICS;
+use crate::outbound::{ConnectionId, Outbound};
 
 /// Messages in one page that a gap is filled from: as many as a session's reader asks for, so that equal reads are one.
 const READ_MESSAGES: u32 = 128;
@@ -303,34 +304,36 @@ impl Shard {
             lossy.unproven.clear();
             lossy.n_unproven_messages = 0;
         }
-        let mut seen = HashSet::new();
         for readers in self.topics.values_mut() {
             readers.progress = Progress::Unknown;
-            for (id, reader) in &readers.connections {
-                if seen.insert(*id) {
-                    reader.outbound.lock().session.interrupt();
-                    reader.outbound.call();
-                }
-            }
         }
+        for outbound in self.all_readers().values() {
+            outbound.lock().session.interrupt();
+            outbound.call();
+        }
+        let mut by_pattern = BTreeMap::new();
         self.filters.all(|outbound| {
+            by_pattern.insert(outbound.id(), Arc::clone(outbound));
+        });
+        for outbound in by_pattern.values() {
             let goodbye = Goodbye::new(CloseReason::GoingAway, "this node was cut off: connect again");
             outbound.lock().session.close(goodbye);
             outbound.call();
-        });
+        }
     }
 
     /// Tells readers of topics without history that something may be missing.
     pub(super) fn tell_live_readers(&mut self) {
-        let mut seen = HashSet::new();
-        for readers in self.topics.values() {
-            for (id, reader) in &readers.connections {
-                if seen.insert(*id) {
-                    reader.outbound.lock().session.interrupt_live();
-                    self.dirty.push(Arc::clone(&reader.outbound));
-                }
-            }
+        for outbound in self.all_readers().into_values() {
+            outbound.lock().session.interrupt_live();
+            self.dirty.push(outbound);
         }
+    }
+
+    /// Every connection that reads a topic, each once, in an order that is the same when a run is repeated.
+    fn all_readers(&self) -> BTreeMap<ConnectionId, Arc<Outbound>> {
+        let readers = self.topics.values().flat_map(|readers| &readers.connections);
+        readers.map(|(id, reader)| (*id, Arc::clone(&reader.outbound))).collect()
     }
 }
 

@@ -335,11 +335,14 @@ impl<D: Clone> Session<D> {
         if self.is_closing() {
             return;
         }
-        for (topic, reader) in &self.subscriptions.readers {
-            if reader.is_live() {
-                let lost = Lost { topic: topic.clone(), range: None, count: 0 };
-                self.outbox.push_event(Event::Lost(lost));
-            }
+        let readers = self.subscriptions.readers.iter();
+        let mut live: Vec<&Topic> =
+            readers.filter(|(_, reader)| reader.is_live()).map(|(topic, _)| topic).collect();
+        // As above: a run must be repeatable.
+        live.sort_unstable();
+        for topic in live {
+            let lost = Lost { topic: topic.clone(), range: None, count: 0 };
+            self.outbox.push_event(Event::Lost(lost));
         }
     }
 
