@@ -80,7 +80,7 @@ impl Log {
         let after = after.max(self.n_trimmed);
         let offsets = (after + 1..=head.offset.0).take(query.limit.min(5) as usize);
         let item = |offset| (Position::new(7, offset), 10, (topic.clone(), Position::new(7, offset)));
-        LogPage { items: offsets.map(item).collect(), first, head }
+        LogPage { items: offsets.map(item).collect(), first, end: head, head }
     }
 }
 
@@ -241,7 +241,12 @@ impl World {
     fn answer_read(&mut self, fails: bool) {
         let Some((query, early)) = self.reads.pop_front() else { return };
         self.n_reads += 1;
-        let page = early.unwrap_or_else(|| self.logs[&query.topic].page(&query.topic, &query));
+        let log = &self.logs[&query.topic];
+        let mut page = early.unwrap_or_else(|| log.page(&query.topic, &query));
+        // The node may have heard of messages that came while the answer was under way.
+        if self.random.chance(2) {
+            page.head = page.head.max(log.head());
+        }
         let result = if fails { Err(unavailable()) } else { Ok(page) };
         self.session.read_done(self.mono(), result);
     }
@@ -407,5 +412,38 @@ fn clients_that_come_and_go_get_every_message_once() {
             eprintln!("repeat with SESSION_MODEL_SEED={seed}");
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn message_that_comes_while_the_start_is_asked_for_is_not_left_out() {
+    let topic = Topic::parse("c").unwrap();
+    let filter = TopicFilter::parse("c").unwrap();
+    for (from, left_out) in
+        [(Start::Earliest, 0), (Start::Last(3), 0), (Start::Time(Time(5)), 0), (Start::Latest, 1)]
+    {
+        let mut session = session();
+        let subscription = Subscription { filter: filter.clone(), from, seen: Vec::new() };
+        session.handle(
+            Time(0),
+            Ok(Request { id: RequestId(1), command: Command::Subscribe(vec![subscription]) }),
+        );
+        session.watched(&filter, TopicKind::Durable, Time(0));
+        session.poll(Duration::ZERO);
+        // There was no log when it was read; by the time of the answer the node has heard of a first message.
+        let (first, end) = (Position::new(0, 1), Position::default());
+        session.read_done(
+            Duration::ZERO,
+            Ok(LogPage { items: Vec::new(), first, end, head: Position::new(7, 1) }),
+        );
+        let Some(Outgoing::Event(event)) = session.poll_outgoing() else { panic!("no reply") };
+        let Event::Reply { result: Ok(Reply::Subscribed(results)), .. } = *event else { panic!("{event:?}") };
+        let begins = results[0].as_ref().unwrap().positions[0].1;
+        assert_eq!(begins.offset.0, left_out, "{from:?}");
+        session.poll(Duration::from_secs(1));
+        let read = std::iter::from_fn(|| session.poll_effect()).any(|effect| {
+            matches!(effect, Effect::Read { query } if query.topic == topic && query.range == HistoryRange::Forward(Start::After(Position::new(7, 0))))
+        });
+        assert_eq!(read, left_out == 0, "{from:?} asks for the message");
     }
 }

@@ -240,7 +240,8 @@ fn shared_page(page: &Page) -> LogPage<SharedDelivery> {
         let position = shared.delivery.position.unwrap_or_default();
         (position, shared.bytes(), shared)
     };
-    LogPage { items: page.messages.iter().map(item).collect(), first: page.first, head: page.head }
+    let items = page.messages.iter().map(item).collect();
+    LogPage { items, first: page.first, end: page.head, head: page.head }
 }
 
 impl std::fmt::Debug for History {

@@ -133,7 +133,7 @@ impl Tails {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let item = |(position, item): &(Position, SharedDelivery)| (*position, item.bytes(), item.clone());
         let items = tail.messages.range(skip..).take(limit).map(item).collect();
-        Some(LogPage { items, first: *first, head: *head })
+        Some(LogPage { items, first: *first, end: *head, head: *head })
     }
 
     pub(super) fn pin(&mut self, topic: &Topic) {
@@ -278,6 +278,7 @@ mod tests {
         let page = |offsets: std::ops::RangeInclusive<u64>, head| LogPage {
             items: offsets.map(|offset| (at(offset), 100, message(at(offset)))).collect(),
             first: at(1),
+            end: at(head),
             head: at(head),
         };
         let mut tails = Tails::new(1 << 20);

@@ -161,7 +161,9 @@ pub struct LogPage<D> {
     pub items: Vec<(Position, usize, D)>,
     /// The oldest kept message's place, one after `head` if none is kept.
     pub first: Position,
-    /// The newest message's place; epoch 0 if there is no log.
+    /// The newest message's place when the log was read; epoch 0 if there was no log.
+    pub end: Position,
+    /// The newest message's place that is known: `end`, or later, of a message that came while the answer was under way.
     pub head: Position,
 }
 

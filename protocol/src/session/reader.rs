@@ -195,8 +195,11 @@ impl<D: Clone> Reader<D> {
     /// The answer to the read that [`wants`](Self::wants) asked for. `Some` if that told where the reader starts.
     pub(super) fn read_done(&mut self, now: cursor::Time, page: LogPage<D>) -> Option<Position> {
         match &mut self.state {
-            State::Starting { known, asked: true, .. } => {
-                let start = page.items.first().map_or(page.head, |(position, ..)| position.previous());
+            State::Starting { from, known, asked: true, .. } => {
+                // Where nothing was found, it starts where the log ended: what came since is wanted, but for the one that wants
+                // what is yet to come.
+                let end = if *from == Start::Latest { page.head } else { page.end };
+                let start = page.items.first().map_or(end, |(position, ..)| position.previous());
                 let mut cursor = Cursor::new(start);
                 cursor.heads_up(*known);
                 // The page just read is the answer to the new cursor's first question.
