@@ -5,6 +5,7 @@ mod autobahn;
 mod check;
 mod codegen;
 mod docs;
+mod faults;
 mod install;
 mod mutants;
 mod npm;
@@ -41,6 +42,8 @@ enum Task {
     Tidy,
     /// Plant known bugs into a copy of a crate and expect that tests notice each
     Mutants,
+    /// Break a cluster on purpose, check what its clients see, and write docs/faults-cluster.md
+    Faults(faults::Arguments),
     /// Licences and sources of every dependency
     Audit,
     /// Run the Autobahn suite against the WebSocket wire and compare with docs/autobahn.json
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Docs { check } => docs::run(check),
         Task::Tidy => tidy::run(),
         Task::Mutants => mutants::run(),
+        Task::Faults(arguments) => faults::run(&arguments),
         Task::Audit => audit::run(),
         Task::Autobahn { bless } => {
             autobahn::run(if bless { autobahn::Mode::Bless } else { autobahn::Mode::Compare })

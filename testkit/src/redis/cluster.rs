@@ -43,6 +43,17 @@ impl RedisCluster {
         self.nodes.iter().map(Redis::url).collect()
     }
 
+    /// Places in [`RedisCluster::nodes`] of the living masters that serve slots.
+    #[must_use]
+    pub fn masters(&self) -> Vec<usize> {
+        let views = view(self.living()).unwrap_or_default();
+        let serves = |idx: &usize| {
+            let id = self.id(*idx);
+            views.iter().any(|line| line.starts_with(&id))
+        };
+        (0..self.nodes.len()).filter(|idx| self.nodes[*idx].is_running()).filter(serves).collect()
+    }
+
     /// Moves this many slots, with their keys, from one master to another, and waits until all nodes know.
     pub fn move_slots(&self, from: usize, to: usize, n_slots: usize) {
         let [from, to] = [from, to].map(|idx| self.id(idx));

@@ -1,0 +1,249 @@
+//! One run over one topology: traffic all the time, one fault after another, and the judgment at the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::fault::Fault;
+use crate::ledger::{Broken, Counts, Ledger, Number, Violation};
+use crate::publisher::{self, Publisher};
+use crate::subscriber::Subscriber;
+use crate::wire::{Connection, Position};
+use crate::world::{Topology, World};
+
+/// What to do.
+pub(crate) struct Plan {
+    pub(crate) topology: Topology,
+    pub(crate) broker: PathBuf,
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+}
+
+/// Which faults, and how many.
+pub(crate) enum Faults {
+    /// The topology's deck, shuffled again and again, for this long.
+    For(Duration),
+    /// These, in this order.
+    These(Vec<Fault>),
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) topology: Topology,
+    /// Times to recover by kind of fault.
+    pub(crate) recoveries: BTreeMap<Fault, Vec<Duration>>,
+    pub(crate) counts: Counts,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) duration: Duration,
+}
+
+/// A probe that has not come to every subscriber by then never will.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// Topics that every subscriber reads: one by name, and one that half of them read by a pattern only.
+const PROBES: [&str; 2] = ["probe", "rooms/probe/chat"];
+
+/// What subscribers read, besides the probes: by name, by pattern, and both.
+const FILTERS: [&[&str]; 10] = [
+    &["orders/0", "orders/1", "orders/2", "orders/3", "orders/4", "orders/5", "rooms/probe/chat", "probe"],
+    &["orders/0", "short/0", "rooms/probe/chat", "probe"],
+    &["rooms/0/chat", "rooms/1/chat", "orders/5", "rooms/probe/chat", "probe"],
+    &["rooms/2/deep/er", "orders/3", "rooms/probe/chat", "probe"],
+    &["orders/+", "rooms/probe/chat", "probe"],
+    &["rooms/#", "probe"],
+    &["rooms/+/chat", "probe"],
+    &["rooms/+/chat", "rooms/#", "orders/2", "probe"],
+    &["#"],
+    &["short/+", "rooms/+/deep/#", "rooms/probe/+", "probe"],
+];
+
+/// Connections that publish.
+pub(crate) const N_PUBLISHERS: usize = 3;
+
+/// Connections that subscribe.
+pub(crate) const N_SUBSCRIBERS: usize = FILTERS.len() * 2;
+
+/// Runs a phase.
+///
+/// # Errors
+/// The world could not be made or mended. What the broker does wrong is in the outcome.
+pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let world = World::start(plan.topology, &plan.broker, &[]).await?;
+    let ledger = Arc::new(Ledger::default());
+    let (stop_publishers, publishers_stop) = watch::channel(false);
+    let (stop_subscribers, subscribers_stop) = watch::channel(false);
+    let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    for idx in 0..N_SUBSCRIBERS {
+        let filters: Vec<String> = FILTERS[idx % FILTERS.len()].iter().map(ToString::to_string).collect();
+        let number = ledger.subscriber(filters.clone());
+        let subscriber = Subscriber {
+            proxy: world.front.address(),
+            filters,
+            number,
+            ledger: Arc::clone(&ledger),
+            seed: random.random(),
+            // One of each stays, one comes and goes.
+            restless: (idx >= FILTERS.len()).then_some(Duration::from_secs(5)),
+        };
+        subscribers.spawn(subscriber.run(subscribers_stop.clone()));
+    }
+    for idx in 0..N_PUBLISHERS {
+        let publisher = Publisher {
+            proxy: world.front.address(),
+            ledger: Arc::clone(&ledger),
+            first: (idx as Number + 1) * 1_000_000_000,
+            seed: random.random(),
+            pause: Duration::from_millis(50),
+            batch_max: 4,
+        };
+        publishers.spawn(publisher.run(publishers_stop.clone()));
+    }
+    let recoveries = strike(&plan, &world, &ledger, &mut random).await;
+    stop_publishers.send_replace(true);
+    let settled = async {
+        let recoveries = recoveries?;
+        while publishers.join_next().await.is_some() {}
+        let logs = settle(&world, &ledger).await?;
+        anyhow::Ok((recoveries, logs))
+    };
+    let settled = settled.await;
+    stop_subscribers.send_replace(true);
+    while subscribers.join_next().await.is_some() {}
+    let logs_kept = Path::new("target/faults").join(format!("{:?}-{}", plan.topology, plan.seed));
+    let (recoveries, logs) = match settled {
+        Ok(settled) => settled,
+        Err(error) => {
+            world.keep_logs(&logs_kept)?;
+            return Err(error.context(format!("the nodes' logs are in {}", logs_kept.display())));
+        }
+    };
+    let (counts, violations) = ledger.judge(&logs);
+    if !violations.is_empty() {
+        world.keep_logs(&logs_kept)?;
+        eprintln!("the nodes' logs are in {}", logs_kept.display());
+    }
+    // The servers' handles wait for their ends.
+    tokio::task::spawn_blocking(move || drop(world)).await?;
+    Ok(Outcome { topology: plan.topology, recoveries, counts, violations, duration: began.elapsed() })
+}
+
+/// Injects faults, one after another, and measures how long each was felt.
+async fn strike(
+    plan: &Plan,
+    world: &World,
+    ledger: &Ledger,
+    random: &mut StdRng,
+) -> anyhow::Result<BTreeMap<Fault, Vec<Duration>>> {
+    let mut recoveries: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
+    let mut n_probes = 0;
+    // Before anything is broken, all must be well.
+    probe(world, ledger, &mut n_probes).await.context("nothing was broken yet")?;
+    let began = Instant::now();
+    let mut deck: Vec<Fault> = Vec::new();
+    if let Faults::These(faults) = &plan.faults {
+        deck.extend(faults.iter().rev());
+    }
+    loop {
+        if let Faults::For(duration) = plan.faults {
+            if began.elapsed() > duration {
+                break;
+            }
+            if deck.is_empty() {
+                deck = Fault::deck(plan.topology);
+                deck.shuffle(random);
+            }
+        }
+        let Some(fault) = deck.pop() else { break };
+        let struck = Arc::new(Notify::new());
+        let probed = async {
+            struck.notified().await;
+            probe(world, ledger, &mut n_probes).await
+        };
+        let (injected, recovered) = tokio::join!(fault.inject(world, random, &struck), probed);
+        injected.with_context(|| fault.to_string())?;
+        match recovered {
+            Ok(took) => {
+                eprintln!(
+                    "{:>7.1} s  {fault}: {:.0} ms",
+                    began.elapsed().as_secs_f64(),
+                    took.as_secs_f64() * 1e3
+                );
+                recoveries.entry(fault).or_default().push(took);
+            }
+            Err(error) => ledger.violate(Broken::NotRecovered, format!("{fault}: {error:#}")),
+        }
+        fault.clean_up(world).await?;
+        sleep(Duration::from_millis(random.random_range(100..1000))).await;
+    }
+    Ok(recoveries)
+}
+
+/// Publishes to each of the probes' topics and waits until all subscribers have both. Returns how long that took.
+async fn probe(world: &World, ledger: &Ledger, n_probes: &mut Number) -> anyhow::Result<Duration> {
+    let since = Instant::now();
+    let first = *n_probes + 1;
+    *n_probes += PROBES.len() as Number;
+    let all = ledger.n_subscribers();
+    let reached = timeout(RECOVERY_MAX, async {
+        for (number, topic) in (first..).zip(PROBES) {
+            publisher::publish_one(world.front.address(), ledger, topic, number).await;
+        }
+        while (first..=*n_probes).any(|number| ledger.n_reached(number) < all) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let in_time = reached.await.is_ok();
+    let counts: Vec<usize> = (first..=*n_probes).map(|number| ledger.n_reached(number)).collect();
+    anyhow::ensure!(in_time, "after {RECOVERY_MAX:?}, {counts:?} of {all} subscribers have the probes");
+    Ok(since.elapsed())
+}
+
+/// Reads every log from the broker and waits until all subscribers have come to its head.
+async fn settle(world: &World, ledger: &Ledger) -> anyhow::Result<BTreeMap<String, Vec<(Position, String)>>> {
+    let mut logs = BTreeMap::new();
+    let mut connection = None;
+    let deadline = Instant::now() + RECOVERY_MAX;
+    for topic in ledger.topics() {
+        let log = loop {
+            let read = async {
+                if connection.is_none() {
+                    connection = Some(Connection::open(world.front.address()).await?);
+                }
+                connection.as_mut().expect("it was just made").log_of(&topic).await
+            };
+            match read.await {
+                Ok(log) => break log,
+                Err(error) if Instant::now() > deadline => return Err(error.context(topic)),
+                Err(_) => {
+                    connection = None;
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        };
+        if !log.is_empty() {
+            logs.insert(topic, log);
+        }
+    }
+    let heads = logs.iter().filter_map(|(topic, log)| Some((topic.clone(), log.last()?.0))).collect();
+    while let Some(behind) = ledger.behind(&heads) {
+        if Instant::now() > deadline {
+            ledger.violate(Broken::NotRecovered, format!("at the end: {behind}"));
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    // Nothing more may come: what is late or twice comes now.
+    sleep(Duration::from_secs(2)).await;
+    Ok(logs)
+}

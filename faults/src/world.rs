@@ -1,0 +1,213 @@
+//! What a run happens in: the servers, the nodes on top of them, and the proxies between.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use bongsu_testkit::{Postgres, Process, Redis, RedisCluster, RedisSentinel};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+
+use crate::ledger::SHORT_FILTER;
+use crate::proxy::Proxy;
+
+/// What the nodes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// Nothing: one node on SQLite.
+    Alone,
+    /// Postgres with a standby, and one Redis.
+    Standalone,
+    /// Postgres with a standby, and Redis behind Sentinel.
+    Sentinel,
+    /// Postgres with a standby, and a Redis Cluster with replicas.
+    Cluster,
+}
+
+/// How many nodes a cluster has here.
+pub(crate) const N_NODES: usize = 3;
+
+/// Servers, nodes and proxies. What it holds ends with it.
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Arc<Process>>,
+    /// In front of the nodes, in turn.
+    pub(crate) front: Proxy,
+    /// Between each node and Redis, where there is one Redis only: the others tell nodes their own addresses.
+    pub(crate) links: Vec<Proxy>,
+    pub(crate) bus: BusServer,
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+/// The Redis of a run.
+#[derive(Clone)]
+pub(crate) enum BusServer {
+    None,
+    Standalone(Arc<Redis>),
+    Sentinel(Arc<RedisSentinel>),
+    Cluster(Arc<RedisCluster>),
+}
+
+/// Two Postgres servers, one of which is the primary.
+pub(crate) struct Database {
+    servers: [Postgres; 2],
+    primary: Mutex<usize>,
+}
+
+impl World {
+    /// Starts everything and waits until it serves.
+    pub(crate) async fn start(topology: Topology, broker: &Path, more: &[String]) -> anyhow::Result<Self> {
+        let (bus, database) = spawn_blocking(move || {
+            let bus = match topology {
+                Topology::Alone => BusServer::None,
+                Topology::Standalone => BusServer::Standalone(Arc::new(Redis::start())),
+                Topology::Sentinel => BusServer::Sentinel(Arc::new(RedisSentinel::start())),
+                Topology::Cluster => BusServer::Cluster(Arc::new(RedisCluster::start_with_replicas())),
+            };
+            let database = (topology != Topology::Alone).then(|| Arc::new(Database::start()));
+            (bus, database)
+        })
+        .await?;
+        let n_nodes = if topology == Topology::Alone { 1 } else { N_NODES };
+        let mut links = Vec::new();
+        if let BusServer::Standalone(redis) = &bus {
+            for _ in 0..n_nodes {
+                links.push(Proxy::start(vec![redis.port()]).await?);
+            }
+        }
+        let commons: Vec<String> =
+            database.iter().map(|database| format!("postgres.url={}", database.url())).collect();
+        let starts: Vec<_> = (0..n_nodes)
+            .map(|idx| {
+                let mut settings =
+                    [&[format!("node.name=node-{}", idx + 1)], commons.as_slice(), more].concat();
+                settings.extend(bus.url(links.get(idx)).map(|url| format!("redis.url={url}")));
+                let broker = broker.to_owned();
+                // All at once, as on a real start: they have one set of migrations to run.
+                spawn_blocking(move || Arc::new(node(&broker, &settings)))
+            })
+            .collect();
+        let mut nodes = Vec::new();
+        for start in starts {
+            nodes.push(start.await.context("a node does not start")?);
+        }
+        let front = Proxy::start(nodes.iter().map(|node| node.port()).collect()).await?;
+        Ok(Self { nodes, front, links, bus, database })
+    }
+
+    /// A counter of a node, from its `/metrics`.
+    pub(crate) async fn metric(&self, node: usize, name: &str) -> anyhow::Result<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.nodes[node].port())).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("node {node} has no metric {name}"))?.trim().parse::<f64>()? as u64)
+    }
+
+    /// Puts the nodes' logs where they outlive the run, for whoever asks why it failed.
+    pub(crate) fn keep_logs(&self, directory: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(directory)?;
+        for (idx, node) in self.nodes.iter().enumerate() {
+            fs::write(directory.join(format!("node-{}.log", idx + 1)), node.full_log())?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts a node on a free port with these settings.
+fn node(broker: &Path, settings: &[String]) -> Process {
+    Process::launch("node", "bongsu listens on", |directory, port| {
+        let file = directory.join("bongsu.toml");
+        // Policies are tables, which only a file can hold.
+        let policy = format!("[[topics]]\nfilter = \"{SHORT_FILTER}\"\nretention = {{ count = 100 }}\n");
+        fs::write(&file, policy).expect("the directory is ours");
+        let words = ["serve", "--listen", &format!("127.0.0.1:{port}")].map(OsString::from);
+        let mut command = vec![OsString::from(broker)];
+        command.extend(words);
+        command.extend(["--config".into(), file.into(), "--data".into(), directory.join("data").into()]);
+        // Dead connections are noticed within twice the interval; a farewell need not be spread over a handful of clients.
+        let ours = [
+            "websocket.ping_interval=2s",
+            "limits.connect_rate=1000000",
+            "cluster.lease=3s",
+            "drain.spread=200ms",
+        ];
+        for setting in ours.into_iter().map(str::to_owned).chain(settings.iter().cloned()) {
+            command.extend(["--set".into(), setting.into()]);
+        }
+        command
+    })
+}
+
+impl BusServer {
+    /// What nodes are told; `link` is the node's own way to a single server.
+    fn url(&self, link: Option<&Proxy>) -> Option<String> {
+        match (self, link) {
+            (Self::None, _) => None,
+            (Self::Standalone(redis), None) => Some(redis.url()),
+            (Self::Standalone(_), Some(link)) => Some(format!("redis://{}", link.address())),
+            (Self::Sentinel(servers), _) => {
+                Some(format!("redis+sentinel://{}/{}", hosts(&servers.sentinel_ports()), RedisSentinel::NAME))
+            }
+            (Self::Cluster(servers), _) => Some(format!(
+                "redis+cluster://{}",
+                hosts(&servers.nodes().iter().map(Redis::port).collect::<Vec<_>>())
+            )),
+        }
+    }
+}
+
+fn hosts(ports: &[u16]) -> String {
+    ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+}
+
+impl Database {
+    fn start() -> Self {
+        let primary = Postgres::start();
+        let standby = primary.standby();
+        Self { servers: [primary, standby], primary: Mutex::new(0) }
+    }
+
+    /// Both servers, of which a node finds the one that takes writes.
+    fn url(&self) -> String {
+        let hosts = hosts(&self.servers.each_ref().map(Postgres::port));
+        format!("postgres://postgres@{hosts}/postgres")
+    }
+
+    /// The server that takes writes.
+    pub(crate) fn primary(&self) -> &Postgres {
+        &self.servers[*self.primary.lock().unwrap_or_else(PoisonError::into_inner)]
+    }
+
+    /// Ends the primary at once and puts the standby in its place, with everything that was acknowledged.
+    pub(crate) fn fail_over(&self) {
+        let mut primary = self.primary.lock().unwrap_or_else(PoisonError::into_inner);
+        self.servers[*primary].kill();
+        self.servers[1 - *primary].promote();
+        *primary = 1 - *primary;
+    }
+
+    /// Makes the server that was ended the standby of the other.
+    pub(crate) fn mend(&self) {
+        let primary = *self.primary.lock().unwrap_or_else(PoisonError::into_inner);
+        self.servers[1 - primary].follow(&self.servers[primary]);
+    }
+}
+
+/// The broker's binary: `BONGSU_BIN`, or the one beside this program.
+///
+/// # Errors
+/// There is none; what to build.
+pub(crate) fn broker() -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    // Tests lie one directory below the programs.
+    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join("bongsu"));
+    let chosen = std::env::var_os("BONGSU_BIN").map(PathBuf::from);
+    let found = chosen.into_iter().chain(beside).find(|path| path.is_file());
+    found.context(
+        "there is no broker to break: build it with `cargo build -p bongsu`, or name it in BONGSU_BIN",
+    )
+}
