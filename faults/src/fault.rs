@@ -49,8 +49,10 @@ faults! {
     CutClients = "connections of a node's clients cut";
     /// Bytes between one node and its clients go nowhere.
     FreezeClients = "network between a node and its clients dead";
-    /// A node's way to Redis is dead, while clients and Postgres reach it.
-    CutFromRedis = "network between a node and Redis dead";
+    /// A node's way to Redis swallows everything, while clients and Postgres reach it.
+    CutFromRedis = "proxy between a node and Redis dead";
+    /// The same for packets, in a network namespace.
+    Unplug = "network between a node and Redis cut";
     /// Redis is stopped for some seconds.
     PauseRedis = "SIGSTOP of Redis";
     /// Redis is ended and started again, empty.
@@ -97,6 +99,7 @@ impl Fault {
             Topology::Alone => return on_nodes.to_vec(),
             Topology::Standalone => &[
                 Self::CutFromRedis,
+                Self::Unplug,
                 Self::PauseRedis,
                 Self::RestartRedis,
                 Self::FlushRedis,
@@ -119,7 +122,7 @@ impl Fault {
         random: &mut StdRng,
         struck: &Arc<Notify>,
     ) -> anyhow::Result<()> {
-        let hold = Duration::from_millis(random.random_range(1000..4000));
+        let hold = Duration::from_millis(random.random_range(1000..3000));
         let node = random.random_range(0..world.nodes.len());
         match self {
             Self::KillNode => world.restart_nodes(&[node], struck).await?,
@@ -157,6 +160,12 @@ impl Fault {
                 world.links[node].set(0, Way::Frozen);
                 sleep(hold).await;
                 world.links[node].set(0, Way::Open);
+            }
+            Self::Unplug => {
+                let island = world.island.as_ref().context("no node is on an island")?;
+                island.unplug()?;
+                sleep(hold).await;
+                island.plug()?;
             }
             Self::PauseRedis | Self::KillNodeWithoutRedis => {
                 let redis = world.redis();
@@ -200,6 +209,7 @@ impl Fault {
             Self::PauseNode
             | Self::FreezeClients
             | Self::CutFromRedis
+            | Self::Unplug
             | Self::PauseRedis
             | Self::KillNodeWithoutRedis
             | Self::SentinelFailover

@@ -6,12 +6,13 @@
 //! the simulation is for.
 //!
 //! A map: [`wire`] speaks the protocol, [`publisher`] and [`subscriber`] behave as `docs/protocol.md` wants clients to, [`ledger`]
-//! judges; [`world`] holds the servers and nodes, [`proxy`] the network between them, [`fault`] what breaks; [`phase`] runs it all
+//! judges; [`world`] holds the servers and nodes, [`proxy`] and [`island`] the network between them, [`fault`] what breaks; [`phase`] runs it all
 //! over one topology, [`experiments`] asks single questions, and [`report`] writes down the answers.
 
 mod experiments;
 mod fault;
 mod filter;
+mod island;
 mod ledger;
 mod phase;
 mod proxy;

@@ -18,7 +18,7 @@ use crate::ledger::{Broken, Counts, Ledger, Number, Violation};
 use crate::publisher::{self, Publisher};
 use crate::subscriber::Subscriber;
 use crate::wire::{Connection, Position};
-use crate::world::{Topology, World};
+use crate::world::{Network, Topology, World};
 
 /// What to do.
 pub(crate) struct Plan {
@@ -78,7 +78,7 @@ pub(crate) const N_SUBSCRIBERS: usize = FILTERS.len() * 2;
 /// The world could not be made or mended. What the broker does wrong is in the outcome.
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let world = World::start(plan.topology, &plan.broker, &[]).await?;
+    let world = World::start(plan.topology, Network::WithIsland, &plan.broker, &[]).await?;
     let ledger = Arc::new(Ledger::default());
     let (stop_publishers, publishers_stop) = watch::channel(false);
     let (stop_subscribers, subscribers_stop) = watch::channel(false);
@@ -165,6 +165,9 @@ async fn strike(
             }
         }
         let Some(fault) = deck.pop() else { break };
+        if fault == Fault::Unplug && world.island.is_none() {
+            continue;
+        }
         let struck = Arc::new(Notify::new());
         let probed = async {
             struck.notified().await;
@@ -184,7 +187,7 @@ async fn strike(
             Err(error) => ledger.violate(Broken::NotRecovered, format!("{fault}: {error:#}")),
         }
         fault.clean_up(world).await?;
-        sleep(Duration::from_millis(random.random_range(100..1000))).await;
+        sleep(Duration::from_millis(random.random_range(50..500))).await;
     }
     Ok(recoveries)
 }

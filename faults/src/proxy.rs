@@ -1,6 +1,6 @@
 //! TCP proxies that can be cut and frozen: one in front of the nodes, and one between each node and Redis.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,16 +23,19 @@ pub(crate) enum Way {
 /// A listener that passes each connection to the next target in turn, past those that are not there.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    ways: Vec<watch::Sender<Way>>,
+    /// The task that accepts holds it as well: ways stay as they are where nobody wants to change them.
+    ways: Arc<Vec<watch::Sender<Way>>>,
 }
 
 impl Proxy {
-    /// Listens on a free port of the loopback interface, for as long as the runtime lives.
-    pub(crate) async fn start(targets: Vec<u16>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// Listens on a free port of an address, for as long as the runtime lives.
+    pub(crate) async fn start(here: IpAddr, targets: Vec<SocketAddr>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((here, 0)).await?;
         let address = listener.local_addr()?;
         let ways: Vec<_> = targets.iter().map(|_| watch::channel(Way::Open).0).collect();
         let states: Vec<_> = ways.iter().map(watch::Sender::subscribe).collect();
+        let ways = Arc::new(ways);
+        let kept = Arc::clone(&ways);
         let targets: Arc<Vec<_>> = Arc::new(targets.into_iter().zip(states).collect());
         let turn = Arc::new(AtomicUsize::new(0));
         tokio::spawn(async move {
@@ -44,6 +47,7 @@ impl Proxy {
                     }
                 });
             }
+            drop(kept);
         });
         Ok(Self { address, ways })
     }
@@ -60,15 +64,15 @@ impl Proxy {
 }
 
 async fn next_target(
-    targets: &[(u16, watch::Receiver<Way>)],
+    targets: &[(SocketAddr, watch::Receiver<Way>)],
     turn: &AtomicUsize,
 ) -> Option<(TcpStream, watch::Receiver<Way>)> {
     for _ in 0..targets.len() {
-        let (port, way) = &targets[turn.fetch_add(1, Ordering::Relaxed) % targets.len()];
+        let (target, way) = &targets[turn.fetch_add(1, Ordering::Relaxed) % targets.len()];
         if *way.borrow() == Way::Cut {
             continue;
         }
-        if let Ok(upstream) = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
+        if let Ok(upstream) = TcpStream::connect(target).await {
             return Some((upstream, way.clone()));
         }
     }

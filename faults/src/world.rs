@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 
+use crate::island::Island;
 use crate::ledger::SHORT_FILTER;
 use crate::proxy::Proxy;
 
@@ -30,15 +32,28 @@ pub(crate) enum Topology {
 /// How many nodes a cluster has here.
 pub(crate) const N_NODES: usize = 3;
 
+/// Where the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// All on the loopback interface.
+    Loopback,
+    /// The last one on an [`Island`], if this machine lets us make one.
+    WithIsland,
+}
+
 /// Servers, nodes and proxies. What it holds ends with it.
 pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<Process>>,
+    /// Where clients find each node, past the proxy.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// In front of the nodes, in turn.
     pub(crate) front: Proxy,
     /// Between each node and Redis, where there is one Redis only: the others tell nodes their own addresses.
     pub(crate) links: Vec<Proxy>,
     pub(crate) bus: BusServer,
     pub(crate) database: Option<Arc<Database>>,
+    /// Where the last node is, unless it is with the others.
+    pub(crate) island: Option<Arc<Island>>,
 }
 
 /// The Redis of a run.
@@ -57,49 +72,48 @@ pub(crate) struct Database {
 }
 
 impl World {
-    /// Starts everything and waits until it serves.
-    pub(crate) async fn start(topology: Topology, broker: &Path, more: &[String]) -> anyhow::Result<Self> {
-        let (bus, database) = spawn_blocking(move || {
-            let bus = match topology {
-                Topology::Alone => BusServer::None,
-                Topology::Standalone => BusServer::Standalone(Arc::new(Redis::start())),
-                Topology::Sentinel => BusServer::Sentinel(Arc::new(RedisSentinel::start())),
-                Topology::Cluster => BusServer::Cluster(Arc::new(RedisCluster::start_with_replicas())),
-            };
-            let database = (topology != Topology::Alone).then(|| Arc::new(Database::start()));
-            (bus, database)
-        })
-        .await?;
+    /// Starts everything and waits until it serves. Nodes get these settings besides.
+    pub(crate) async fn start(
+        topology: Topology,
+        network: Network,
+        broker: &Path,
+        more: &[String],
+    ) -> anyhow::Result<Self> {
+        let (bus, database, island) = spawn_blocking(move || servers(topology, network)).await?;
         let n_nodes = if topology == Topology::Alone { 1 } else { N_NODES };
-        let mut links = Vec::new();
-        if let BusServer::Standalone(redis) = &bus {
-            for _ in 0..n_nodes {
-                links.push(Proxy::start(vec![redis.port()]).await?);
+        let (mut links, mut addresses, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        for idx in 0..n_nodes {
+            let island = island.clone().filter(|_| idx + 1 == n_nodes);
+            let mut settings = [&[format!("node.name=node-{}", idx + 1)], more].concat();
+            if let BusServer::Standalone(redis) = &bus {
+                let gateway = island.as_ref().map_or(LOCALHOST, |island| island.bus_gateway());
+                links.push(Proxy::start(gateway, vec![at(redis.port())]).await?);
             }
+            settings.extend(bus.url(links.get(idx)).map(|url| format!("redis.url={url}")));
+            if let Some(database) = &database {
+                settings.push(format!("postgres.url={}", database.url(island.as_deref()).await?));
+            }
+            let broker = broker.to_owned();
+            // All at once, as on a real start: they have one set of migrations to run.
+            starts.push(spawn_blocking(move || {
+                let address = island.as_ref().map_or(LOCALHOST, |island| island.address());
+                let node = node(&broker, &settings, island.as_deref());
+                (SocketAddr::new(address, node.port()), Arc::new(node))
+            }));
         }
-        let commons: Vec<String> =
-            database.iter().map(|database| format!("postgres.url={}", database.url())).collect();
-        let starts: Vec<_> = (0..n_nodes)
-            .map(|idx| {
-                let mut settings =
-                    [&[format!("node.name=node-{}", idx + 1)], commons.as_slice(), more].concat();
-                settings.extend(bus.url(links.get(idx)).map(|url| format!("redis.url={url}")));
-                let broker = broker.to_owned();
-                // All at once, as on a real start: they have one set of migrations to run.
-                spawn_blocking(move || Arc::new(node(&broker, &settings)))
-            })
-            .collect();
         let mut nodes = Vec::new();
         for start in starts {
-            nodes.push(start.await.context("a node does not start")?);
+            let (address, node) = start.await.context("a node does not start")?;
+            addresses.push(address);
+            nodes.push(node);
         }
-        let front = Proxy::start(nodes.iter().map(|node| node.port()).collect()).await?;
-        Ok(Self { nodes, front, links, bus, database })
+        let front = Proxy::start(LOCALHOST, addresses.clone()).await?;
+        Ok(Self { nodes, addresses, front, links, bus, database, island })
     }
 
     /// A counter of a node, from its `/metrics`.
     pub(crate) async fn metric(&self, node: usize, name: &str) -> anyhow::Result<u64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.nodes[node].port())).await?;
+        let mut stream = TcpStream::connect(self.addresses[node]).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
@@ -117,16 +131,47 @@ impl World {
     }
 }
 
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+const fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(LOCALHOST, port)
+}
+
+fn servers(topology: Topology, network: Network) -> (BusServer, Option<Arc<Database>>, Option<Arc<Island>>) {
+    let bus = match topology {
+        Topology::Alone => BusServer::None,
+        Topology::Standalone => BusServer::Standalone(Arc::new(Redis::start())),
+        Topology::Sentinel => BusServer::Sentinel(Arc::new(RedisSentinel::start())),
+        Topology::Cluster => BusServer::Cluster(Arc::new(RedisCluster::start_with_replicas())),
+    };
+    let database = (topology != Topology::Alone).then(|| Arc::new(Database::start()));
+    // Other servers than a single Redis tell nodes addresses that an island does not reach.
+    let wants_island = network == Network::WithIsland && topology == Topology::Standalone;
+    let island = wants_island.then(Island::make).and_then(|made| match made {
+        Ok(island) => Some(Arc::new(island)),
+        Err(error) => {
+            eprintln!("no network namespace for a node ({error:#}): its cable to Redis stays in");
+            None
+        }
+    });
+    (bus, database, island)
+}
+
 /// Starts a node on a free port with these settings.
-fn node(broker: &Path, settings: &[String]) -> Process {
+fn node(broker: &Path, settings: &[String], island: Option<&Island>) -> Process {
+    let address = island.map_or(LOCALHOST, Island::address);
     Process::launch("node", "bongsu listens on", |directory, port| {
         let file = directory.join("bongsu.toml");
-        // Policies are tables, which only a file can hold.
-        let policy = format!("[[topics]]\nfilter = \"{SHORT_FILTER}\"\nretention = {{ count = 100 }}\n");
-        fs::write(&file, policy).expect("the directory is ours");
-        let words = ["serve", "--listen", &format!("127.0.0.1:{port}")].map(OsString::from);
-        let mut command = vec![OsString::from(broker)];
-        command.extend(words);
+        // Policies are tables, which only a file can hold. Who is not on loopback must say who may do what.
+        let contents = format!(
+            "[auth.anonymous]\nsubscribe = [\"#\"]\npublish = [\"#\"]\n\
+             [[topics]]\nfilter = \"{SHORT_FILTER}\"\nretention = {{ count = 100 }}\n"
+        );
+        fs::write(&file, contents).expect("the directory is ours");
+        let mut command: Vec<OsString> = Vec::new();
+        command.extend(island.into_iter().flat_map(Island::prefix).map(OsString::from));
+        command.push(broker.into());
+        command.extend(["serve", "--listen", &format!("{address}:{port}")].map(OsString::from));
         command.extend(["--config".into(), file.into(), "--data".into(), directory.join("data").into()]);
         // Dead connections are noticed within twice the interval; a farewell need not be spread over a handful of clients.
         let ours = [
@@ -171,10 +216,17 @@ impl Database {
         Self { servers: [primary, standby], primary: Mutex::new(0) }
     }
 
-    /// Both servers, of which a node finds the one that takes writes.
-    fn url(&self) -> String {
-        let hosts = hosts(&self.servers.each_ref().map(Postgres::port));
-        format!("postgres://postgres@{hosts}/postgres")
+    /// Both servers, of which a node finds the one that takes writes. An island reaches them through proxies.
+    async fn url(&self, island: Option<&Island>) -> anyhow::Result<String> {
+        let mut hosts = Vec::new();
+        for server in &self.servers {
+            let server = at(server.port());
+            hosts.push(match island {
+                Some(island) => Proxy::start(island.gateway(), vec![server]).await?.address().to_string(),
+                None => server.to_string(),
+            });
+        }
+        Ok(format!("postgres://postgres@{}/postgres", hosts.join(",")))
     }
 
     /// The server that takes writes.

@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{address_of, publish};
+use super::publish;
 use crate::wire::Connection;
-use crate::world::{BusServer, Topology, World};
+use crate::world::{BusServer, Network, Topology, World};
 
 /// One run: one publisher on the first node, all readers on the second.
 pub(crate) struct FanOut {
@@ -50,7 +50,7 @@ pub(super) fn failures(runs: &[FanOut]) -> Vec<String> {
 }
 
 pub(super) async fn run(broker: &Path) -> anyhow::Result<Vec<FanOut>> {
-    let world = World::start(Topology::Standalone, broker, &[]).await?;
+    let world = World::start(Topology::Standalone, Network::Loopback, broker, &[]).await?;
     let mut runs = Vec::new();
     for n_readers in READERS {
         runs.push(measure(&world, n_readers).await?);
@@ -63,7 +63,7 @@ async fn measure(world: &World, n_readers: usize) -> anyhow::Result<FanOut> {
     let mut readers = JoinSet::new();
     let mut connections = JoinSet::new();
     for _ in 0..n_readers {
-        let (address, topic) = (address_of(world, 1), topic.clone());
+        let (address, topic) = (world.addresses[1], topic.clone());
         connections.spawn(async move {
             let mut connection = Connection::open_in_crowd(address).await?;
             let subscriptions = json!({ "subscriptions": [{ "filter": topic }] });
@@ -83,7 +83,7 @@ async fn measure(world: &World, n_readers: usize) -> anyhow::Result<FanOut> {
             anyhow::Ok(connection)
         });
     }
-    let mut publisher = Connection::open(address_of(world, 0)).await?;
+    let mut publisher = Connection::open(world.addresses[0]).await?;
     let pid = world.nodes[1].id();
     // What nodes do without any message, for as long as the messages will take.
     let took = PAUSE * u32::try_from(N_MESSAGES).unwrap_or(u32::MAX);

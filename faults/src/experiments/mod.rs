@@ -4,7 +4,6 @@ mod fanout;
 mod redis_away;
 mod storm;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use crate::wire::{Connection, Position};
-use crate::world::World;
 
 pub(crate) use fanout::FanOut;
 pub(crate) use redis_away::RedisAway;
@@ -54,11 +52,6 @@ impl Findings {
         let storm = self.storm.iter().flat_map(Storm::failures);
         redis_away.chain(storm).chain(fanout::failures(&self.fan_out)).collect()
     }
-}
-
-/// A node's own address, past the proxy: these experiments know which node they ask.
-fn address_of(world: &World, node: usize) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, world.nodes[node].port()).into()
 }
 
 /// Publishes numbers as one batch, each to its topic, and returns their positions.

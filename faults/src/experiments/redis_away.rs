@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep};
 
-use super::{address_of, publish, quantile};
+use super::{publish, quantile};
 use crate::wire::Connection;
-use crate::world::{BusServer, Topology, World};
+use crate::world::{BusServer, Network, Topology, World};
 
 /// What was seen, by phase.
 pub(crate) struct RedisAway {
@@ -72,15 +72,15 @@ impl RedisAway {
 const AFTER: &str = "after";
 
 pub(super) async fn run(broker: &Path) -> anyhow::Result<RedisAway> {
-    let world = World::start(Topology::Standalone, broker, &[]).await?;
+    let world = World::start(Topology::Standalone, Network::Loopback, broker, &[]).await?;
     let BusServer::Standalone(redis) = world.bus.clone() else { unreachable!("this topology has one Redis") };
     let topic = "away/1".to_owned();
-    let mut subscriber = Connection::open(address_of(&world, 1)).await?;
+    let mut subscriber = Connection::open(world.addresses[1]).await?;
     let id = subscriber
         .request("subscribe", json!({ "subscriptions": [{ "filter": topic, "from": "earliest" }] }))
         .await?;
     subscriber.reply(id).await?;
-    let mut publisher = Connection::open(address_of(&world, 0)).await?;
+    let mut publisher = Connection::open(world.addresses[0]).await?;
     let (stop, stopped) = watch::channel(false);
     let publishing = tokio::spawn(async move {
         let mut sent = Vec::new();

@@ -10,9 +10,9 @@ use tokio::sync::{Barrier, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
-use super::{address_of, publish};
+use super::publish;
 use crate::wire::{Connection, Position};
-use crate::world::{N_NODES, Topology, World};
+use crate::world::{N_NODES, Network, Topology, World};
 
 /// Each on a connection of its own, spread evenly over topics and nodes.
 pub(crate) const N_SUBSCRIBERS: usize = 10_000;
@@ -49,8 +49,8 @@ fn topic(idx: usize) -> String {
 pub(super) async fn run(broker: &Path) -> anyhow::Result<Storm> {
     // Ten thousand connections on two cores must not be taken for dead meanwhile.
     let patient = ["websocket.ping_interval=60s", "limits.publish_bytes_in_flight=64MiB"].map(str::to_owned);
-    let world = World::start(Topology::Standalone, broker, &patient).await?;
-    let mut publisher = Connection::open(address_of(&world, 0)).await?;
+    let world = World::start(Topology::Standalone, Network::Loopback, broker, &patient).await?;
+    let mut publisher = Connection::open(world.addresses[0]).await?;
     let mut seen = Vec::new();
     for round in 0..N_SEEN + N_MISSED {
         let positions = publish_everywhere(&mut publisher, round).await?;
@@ -79,7 +79,7 @@ pub(super) async fn run(broker: &Path) -> anyhow::Result<Storm> {
     let began = Instant::now();
     let mut readers = JoinSet::new();
     for idx in 0..N_SUBSCRIBERS {
-        let address = address_of(&world, idx % N_NODES);
+        let address = world.addresses[idx % N_NODES];
         let (seen, caught_up, doors) = (Arc::clone(&seen), Arc::clone(&caught_up), Arc::clone(&doors));
         readers.spawn(async move {
             let door = doors.acquire_owned().await?;
@@ -108,7 +108,7 @@ pub(super) async fn run(broker: &Path) -> anyhow::Result<Storm> {
     for (node, before) in before.into_iter().enumerate() {
         reads.push(world.metric(node, READS).await? - before);
     }
-    let mut publisher = Connection::open(address_of(&world, 0)).await?;
+    let mut publisher = Connection::open(world.addresses[0]).await?;
     let published = Instant::now();
     publish_everywhere(&mut publisher, N_SEEN + N_MISSED).await?;
     let all = timeout(Duration::from_secs(120), async {
