@@ -33,6 +33,8 @@ struct Record {
     topics: HashMap<String, Seen>,
     /// Numbers of the probes that came.
     probes: BTreeSet<Number>,
+    /// The node that it is connected to, or was last.
+    node: String,
 }
 
 #[derive(Default)]
@@ -92,10 +94,6 @@ impl Ledger {
         let mut books = self.books();
         books.subscribers.push(Record { filters, ..Record::default() });
         books.subscribers.len() - 1
-    }
-
-    pub(crate) fn n_subscribers(&self) -> usize {
-        self.books().subscribers.len()
     }
 
     /// A message is about to be sent.
@@ -183,9 +181,25 @@ impl Ledger {
         }
     }
 
-    /// How many subscribers have got this probe.
-    pub(crate) fn n_reached(&self, probe: Number) -> usize {
-        self.books().subscribers.iter().filter(|record| record.probes.contains(&probe)).count()
+    /// A subscriber has a new connection.
+    pub(crate) fn connected(&self, subscriber: usize, node: &str) {
+        node.clone_into(&mut self.books().subscribers[subscriber].node);
+    }
+
+    /// Whether every subscriber has got this probe.
+    pub(crate) fn has_reached_all(&self, probe: Number) -> bool {
+        self.books().subscribers.iter().all(|record| record.probes.contains(&probe))
+    }
+
+    /// The subscribers that have not got this probe, for people.
+    pub(crate) fn without(&self, probe: Number) -> String {
+        let books = self.books();
+        let without =
+            books.subscribers.iter().enumerate().filter(|(_, record)| !record.probes.contains(&probe));
+        let texts = without.map(|(subscriber, record)| {
+            format!("{subscriber} on {} ({})", record.node, record.filters.join(" "))
+        });
+        texts.collect::<Vec<_>>().join(", ")
     }
 
     /// Topics that anybody ever published to.

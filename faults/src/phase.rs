@@ -197,18 +197,21 @@ async fn probe(world: &World, ledger: &Ledger, n_probes: &mut Number) -> anyhow:
     let since = Instant::now();
     let first = *n_probes + 1;
     *n_probes += PROBES.len() as Number;
-    let all = ledger.n_subscribers();
     let reached = timeout(RECOVERY_MAX, async {
         for (number, topic) in (first..).zip(PROBES) {
             publisher::publish_one(world.front.address(), ledger, topic, number).await;
         }
-        while (first..=*n_probes).any(|number| ledger.n_reached(number) < all) {
+        while !(first..=*n_probes).all(|number| ledger.has_reached_all(number)) {
             sleep(Duration::from_millis(2)).await;
         }
     });
-    let in_time = reached.await.is_ok();
-    let counts: Vec<usize> = (first..=*n_probes).map(|number| ledger.n_reached(number)).collect();
-    anyhow::ensure!(in_time, "after {RECOVERY_MAX:?}, {counts:?} of {all} subscribers have the probes");
+    if reached.await.is_err() {
+        let without: Vec<String> = (first..)
+            .zip(PROBES)
+            .map(|(number, topic)| format!("{topic}: {}", ledger.without(number)))
+            .collect();
+        anyhow::bail!("after {RECOVERY_MAX:?}, these have not got the probes: {}", without.join("; "));
+    }
     Ok(since.elapsed())
 }
 

@@ -71,6 +71,7 @@ impl Subscriber {
     /// One connection, to its end.
     async fn read(&self, kept: &mut Kept, failures: &mut u32) -> anyhow::Result<std::convert::Infallible> {
         let mut connection = Connection::open(self.proxy).await?;
+        self.ledger.connected(self.number, &connection.node);
         let begins_anew =
             self.filters.iter().any(|filter| filter::is_pattern(filter) && !kept.since.contains_key(filter));
         kept.repeats = begins_anew.then(HashMap::new);
