@@ -16,7 +16,7 @@ struct Arguments {
     /// Decides everything that is decided by chance [default: a fresh one]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only this: standalone, sentinel, cluster, alone (one node on SQLite), redis-away, storm or fan-out
+    /// Only this: standalone, sentinel, cluster, alone (one node on SQLite), redis-away, fan-out, first or storm
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Write the report here as well

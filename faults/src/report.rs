@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::experiments::{Findings, N_SUBSCRIBERS, N_TOPICS};
+use crate::experiments::{FIRST_TOPICS, Findings, N_SUBSCRIBERS, N_TOPICS};
 use crate::fault::Fault;
 use crate::ledger::{Broken, Counts};
 use crate::phase::{self, Outcome};
@@ -113,6 +113,15 @@ fn experiments(text: &mut String, findings: &Findings) {
             let _ = writeln!(text, "| {} | {} | {median} | {p99} | {worst} |", phase.name, phase.n_messages);
         }
         text.push_str("\n`returning` are the first 5 s after Redis is there again.\n\n");
+    }
+    if let Some(first) = &findings.first {
+        let [median, p99, worst] = [first.median, first.p99, first.worst].map(ms);
+        let _ = writeln!(
+            text,
+            "## The first message of a topic\n\n{FIRST_TOPICS} topics get one message each, while a reader on each node subscribes to them. From the \
+             subscription or the publish to the delivery: median\n{median} ms, 99 % {p99} ms, worst {worst} ms; {} never came.\n",
+            first.missed.len()
+        );
     }
     if let Some(storm) = &findings.storm {
         let _ = writeln!(

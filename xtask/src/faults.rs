@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// Decides everything that is decided by chance [default: a fresh one]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only this: standalone, sentinel, cluster, alone (one node on SQLite), redis-away, fan-out or storm. Keeps no report
+    /// Only this: standalone, sentinel, cluster, alone (one node on SQLite), redis-away, fan-out, first or storm. Keeps no report
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Break a debug build: sooner there, and its figures say nothing. Keeps no report

@@ -1,6 +1,7 @@
 //! Single questions to a healthy cluster, or to one that lacks one thing.
 
 mod fanout;
+mod first;
 mod redis_away;
 mod storm;
 
@@ -13,6 +14,7 @@ use serde_json::json;
 use crate::wire::{Connection, Position};
 
 pub(crate) use fanout::FanOut;
+pub(crate) use first::{First, N_TOPICS as FIRST_TOPICS};
 pub(crate) use redis_away::RedisAway;
 pub(crate) use storm::{N_SUBSCRIBERS, N_TOPICS, Storm};
 
@@ -22,6 +24,7 @@ pub(crate) struct Findings {
     pub(crate) redis_away: Option<RedisAway>,
     pub(crate) storm: Option<Storm>,
     pub(crate) fan_out: Vec<FanOut>,
+    pub(crate) first: Option<First>,
 }
 
 /// Runs those that are wanted.
@@ -38,6 +41,10 @@ pub(crate) async fn run(broker: &Path, wanted: impl Fn(&str) -> bool) -> anyhow:
         eprintln!("== fan-out across nodes");
         findings.fan_out = fanout::run(broker).await?;
     }
+    if wanted("first") {
+        eprintln!("== first messages");
+        findings.first = Some(first::run(broker).await?);
+    }
     if wanted("storm") {
         eprintln!("== reconnect storm");
         findings.storm = Some(storm::run(broker).await?);
@@ -50,7 +57,8 @@ impl Findings {
     pub(crate) fn failures(&self) -> Vec<String> {
         let redis_away = self.redis_away.iter().flat_map(RedisAway::failures);
         let storm = self.storm.iter().flat_map(Storm::failures);
-        redis_away.chain(storm).chain(fanout::failures(&self.fan_out)).collect()
+        let first = self.first.iter().flat_map(First::failures);
+        redis_away.chain(storm).chain(first).chain(fanout::failures(&self.fan_out)).collect()
     }
 }
 
