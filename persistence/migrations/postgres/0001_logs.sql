@@ -81,7 +81,7 @@ create table bongsu.messages (
 alter table bongsu.messages alter payload set storage external;
 
 -- The message ids that refuse a second message until their window has passed: the first 128 bits of their SHA-256, since an index of
--- short numbers costs a publish much less than one of texts.
+-- short numbers costs a publish much less than one of texts. Whoever forgets them walks through the table, for the same reason.
 create table bongsu.ids (
     log bigint not null,
     high bigint not null,
@@ -90,9 +90,6 @@ create table bongsu.ids (
     until bigint not null,
     primary key (log, high, low)
 );
-
--- Ids come roughly in the order in which they are forgotten, so that ranges of pages are index enough, and cost an append next to nothing.
-create index ids_by_until on bongsu.ids using brin (until) with (pages_per_range = 16, autosummarize = on);
 
 -- Which transactions appended to which logs: one row each, for some minutes.
 create table bongsu.journal (

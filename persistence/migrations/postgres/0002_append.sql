@@ -3,7 +3,7 @@
 -- Per topic, in the order of their bytes: how many messages, their bytes, the time of the first one and the largest time.
 -- Per message, by topic and within a topic in the order of the batch: the topic's index, which of its topic's messages it is (from 1),
 -- its own time, the largest time of its topic up to it, its size, its id's hash in two halves, how long that guards, and what
--- it consists of. Arrays without any value may be null.
+-- it consists of. Arrays without any value may be null, and own times that are no other than the largest.
 --
 -- `_known`: all topics are thought to have a log. Then nothing is written to lock them; if one has none after all, the call fails with
 -- BS001, and the caller calls again with false.
@@ -78,7 +78,7 @@ begin
     end if;
     if _careful then
         select * into _counts, _bytes, _first_times, _last_times, _nth, _times, duplicates, duplicate_offsets, conflicts
-            from bongsu.decide(_logs, heads, times, _t, _own_times, _sizes, _highs, _lows, _windows, _expects);
+            from bongsu.decide(_logs, heads, times, _t, coalesce(_own_times, _times), _sizes, _highs, _lows, _windows, _expects);
         -- What no message made a log of is no log.
         delete from bongsu.logs using unnest(_logs, epochs, _counts) made (id, epoch, n)
             where logs.id = made.id and made.epoch = 0 and made.n = 0;

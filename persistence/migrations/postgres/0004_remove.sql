@@ -160,15 +160,22 @@ begin
 end
 $$;
 
--- Takes ids away whose window has passed, those that nobody else is at.
-create function bongsu.forget_ids(_now bigint, _step bigint, out removed bigint, out more boolean) language plpgsql
+-- Takes ids away whose window has passed, those that nobody else is at, in the order of the table and after a place in it. Answers the
+-- place up to which it looked; what is before it is not looked at again by a walk that goes on there.
+create function bongsu.forget_ids(_now bigint, _step bigint, _after text, out removed bigint, out more boolean, out last text)
+language plpgsql
 set enable_seqscan = off set jit = off
 as $$
+declare
+    _passed tid[];
 begin
-    delete from bongsu.ids where ctid = any (array(
-        select ctid from bongsu.ids where until <= _now order by until limit _step for update skip locked
-    ));
-    get diagnostics removed = row_count;
-    more := removed = _step and exists (select from bongsu.ids where until <= _now);
+    _passed := array(
+        select ctid from bongsu.ids where ctid > coalesce(_after, '(0,0)')::tid and until <= _now limit _step for update skip locked
+    );
+    delete from bongsu.ids where ctid = any (_passed);
+    removed := cardinality(_passed);
+    last := _passed[removed]::text;
+    more := removed = _step
+        and exists (select from bongsu.ids where ctid > last::tid and until <= _now);
 end
 $$;

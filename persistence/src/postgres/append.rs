@@ -154,7 +154,12 @@ impl Batch {
         arguments.add(self.of_topic.iter().map(|topic| topic.last_time).bind_iter())?;
         arguments.add(self.of_message.iter().map(|message| message.topic).bind_iter())?;
         arguments.add(self.of_message.iter().map(|message| message.nth).bind_iter())?;
-        arguments.add(in_order().map(|append| column(append.time.0)).bind_iter())?;
+        let own_times = || in_order().map(|append| column(append.time.0));
+        if own_times().eq(self.of_message.iter().map(|message| message.time)) {
+            arguments.add(None::<Vec<i64>>)?;
+        } else {
+            arguments.add(own_times().bind_iter())?;
+        }
         arguments.add(self.of_message.iter().map(|message| message.time).bind_iter())?;
         arguments.add(self.of_message.iter().map(|message| message.size).bind_iter())?;
         add_numbers(arguments, self.of_message.iter().map(|message| message.id_hash.map(|(high, _)| high)))?;

@@ -23,7 +23,7 @@ mod remove;
 mod rows;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bongsu_protocol::command::HistoryQuery;
@@ -106,6 +106,8 @@ struct Shared {
     primary: Pool,
     replica: Option<Pool>,
     known: KnownTopics,
+    /// How far the walk through the ids has come, while it goes on: a place in the table.
+    forgotten: Mutex<Option<String>>,
     partition: Duration,
 }
 
@@ -133,6 +135,7 @@ impl PostgresStore {
             primary,
             replica,
             known: KnownTopics::default(),
+            forgotten: Mutex::default(),
             partition: options.partition,
         });
         tokio::spawn(upkeep::run(Arc::downgrade(&shared)));

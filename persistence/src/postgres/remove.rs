@@ -1,5 +1,7 @@
 //! Taking messages, ids and logs away.
 
+use std::sync::PoisonError;
+
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -25,7 +27,16 @@ impl Shared {
         loop {
             tries += 1;
             let mut lease = self.primary.lease().await?;
-            let result = lease.fetch_one(statement(removal)).await.and_then(|row| removed(removal, &row));
+            let after = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let result = lease.fetch_one(statement(removal, after)).await.and_then(|row| {
+                let removed = removed(removal, &row)?;
+                if matches!(removal, Removal::ForgetIds { .. }) {
+                    // The next walk begins anew.
+                    let last = if removed.more { row.try_get(2)? } else { None };
+                    *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner) = last;
+                }
+                Ok(removed)
+            });
             match result {
                 Ok(removed) => return Ok(removed),
                 Err(error) if tries < TRIES && is_worth_another_try(&error) => {}
@@ -35,7 +46,7 @@ impl Shared {
     }
 }
 
-fn statement(removal: &Removal) -> Query<'_, sqlx::Postgres, PgArguments> {
+fn statement(removal: &Removal, after: Option<String>) -> Query<'_, sqlx::Postgres, PgArguments> {
     match removal {
         Removal::Retain { topic, retention, now } => {
             let oldest = retention
@@ -63,9 +74,10 @@ fn statement(removal: &Removal) -> Query<'_, sqlx::Postgres, PgArguments> {
             .bind(column(position.epoch.0))
             .bind(column(position.offset.0)),
         Removal::Delete { topic } => sqlx::query("select bongsu.forget_log($1)").bind(topic.as_str()),
-        Removal::ForgetIds { now } => sqlx::query("select * from bongsu.forget_ids($1, $2)")
+        Removal::ForgetIds { now } => sqlx::query("select * from bongsu.forget_ids($1, $2, $3)")
             .bind(column(now.0))
-            .bind(REMOVE_STEP_MAX as i64),
+            .bind(REMOVE_STEP_MAX as i64)
+            .bind(after),
     }
 }
 
