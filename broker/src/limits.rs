@@ -125,6 +125,41 @@ pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest pause before an attempt to connect to Redis again: 2 s.
 pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// The pause between two looks at a Redis' role: 1 s. A master that became a replica hears no publish of the new master's.
+pub const REDIS_ROLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause between two rounds of questions to sentinels: 1 s.
+pub const REDIS_SENTINEL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a sentinel may take to answer, connecting included: 1 s. Others know as well.
+pub const REDIS_SENTINEL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at a Redis Cluster's map while all is well: 5 s. Changes show earlier, by what servers push and answer.
+pub const REDIS_MAP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The pause before another look at a map that is not whole, or that nobody could tell: 500 ms.
+pub const REDIS_MAP_RETRY: Duration = Duration::from_millis(500);
+
+/// The least pause between two looks at the map, and after channels were refused: 100 ms. A Redis Cluster in turmoil is not asked for
+/// every refusal.
+pub const REDIS_MAP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Names that are tried for a probe's channel until one is in a slot of the server: 2^18. A server with one of the 16,384 slots is missed
+/// once in ten million times, and asked for again then.
+pub const REDIS_PROBE_NAMES_MAX: usize = 1 << 18;
+
+/// Bytes that wait to be written to a Redis before callers wait: 64 KiB, some dozens of frames in one system call. The library's own 8 KiB
+/// would make more calls.
+pub const REDIS_WRITE_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long bytes to a Redis may stay without the kernel's acknowledgment: 10 s (`TCP_USER_TIMEOUT`). Probes end connections
+/// earlier; this frees what they leave behind.
+pub const REDIS_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls of a link's own task that wait for an answer at the same time: probes and a question for the role. They add to
+/// [`REDIS_CALLS_MAX`].
+pub const REDIS_OWN_CALLS_MAX: usize = 16;
+
 /// The pause between rounds of retention.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 

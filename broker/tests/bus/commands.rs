@@ -8,7 +8,9 @@ use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_and_scripts_reach_the_server_of_their_key() {
-    for world in [World::standalone(), World::sharded(), World::tls_and_acl()] {
+    for world in
+        [World::standalone(), World::sharded(), World::sentinel(), World::cluster(), World::tls_and_acl()]
+    {
         let node = world.join().await;
         let commands = node.commands.as_ref().unwrap();
         let script = Script::new("redis.call('set', KEYS[1], ARGV[1]) return redis.call('get', KEYS[2])");

@@ -1,9 +1,9 @@
 //! What happens to a bus when Redis fails: it tells of it, and goes on without anybody's help.
 
-use bongsu_testkit::Redis;
+use bongsu_testkit::{Redis, RedisCluster, RedisSentinel};
 
-use crate::node::Node;
-use crate::world::World;
+use crate::node::{Node, channels};
+use crate::world::{World, addresses, sentinel_url};
 
 /// Two nodes on a server of their own; the first wants two channels.
 async fn two_nodes() -> (Redis, Node, Node) {
@@ -88,10 +88,9 @@ async fn a_server_that_is_away_at_the_start_is_found_when_it_comes() {
     let server = Redis::start();
     server.stop();
     let world = World::redis(&[&format!("redis.url={}", server.url())]);
-    let joined = bongsu::bus::connect(&world.settings("a")).unwrap().unwrap();
-    let mut node = Node::new(joined.bus, joined.inbox, Some(joined.commands));
+    let mut node = world.begin_to_join("a");
     node.degraded().await;
-    assert!(node.bus.subscribe(crate::node::channels(&["x"])).await.is_err());
+    assert!(node.bus.subscribe(channels(&["x"])).await.is_err());
     server.start_again();
     node.interrupted().await;
     node.recovered().await;
@@ -107,4 +106,105 @@ async fn a_server_that_becomes_a_replica_is_left() {
     node.degraded().await;
     server.cli(&["REPLICAOF", "NO", "ONE"]);
     recovers(&mut node, &mut publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_in_good_order_is_followed() {
+    let servers = RedisSentinel::start();
+    let world = World::redis(&[&sentinel_url(&servers)]);
+    let (mut node, mut publisher) = (world.join().await, world.join().await);
+    node.subscribe(&["x", "y"]).await;
+    servers.failover();
+    recovers(&mut node, &mut publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_dies_is_replaced() {
+    let servers = RedisSentinel::start();
+    let world = World::redis(&[&sentinel_url(&servers)]);
+    let (mut node, mut publisher) = (world.join().await, world.join().await);
+    node.subscribe(&["x", "y"]).await;
+    servers.kill_primary();
+    recovers(&mut node, &mut publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_without_a_majority_of_sentinels_is_not_trusted() {
+    let servers = RedisSentinel::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = servers.sentinel_ports()[0];
+    let name = RedisSentinel::NAME;
+    let url = format!("redis.url=redis+sentinel://127.0.0.1:{port},{silent}/{name}");
+    let mut node = World::redis(&[&url]).begin_to_join("a");
+    node.unhealthy("fewer than half of them answer").await;
+    // It is used all the same: better than nothing.
+    while node.bus.subscribe(channels(&["x"])).await.is_err() {}
+    node.publish("x", "heard").await;
+    node.degraded().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_follow_their_slots() {
+    let servers = RedisCluster::start();
+    let world = World::redis(&[&format!("redis.url=redis+cluster://{}", addresses(servers.nodes()))]);
+    let (mut node, mut publisher) = (world.join().await, world.join().await);
+    let names: Vec<_> = (0..60).map(|n| format!("room/{n}")).collect();
+    node.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    servers.move_slots(0, 1, 3000);
+    node.interrupted().await;
+    tokio::join!(node.recovered(), publisher.recovered());
+    for name in &names {
+        node.hears(&publisher, name).await;
+    }
+    // And back, to a server that had and lost them.
+    servers.move_slots(1, 0, 3000);
+    node.interrupted().await;
+    for name in &names {
+        node.hears(&publisher, name).await;
+    }
+    tokio::join!(node.recovered(), publisher.recovered());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_a_cluster_that_dies_is_replaced() {
+    let servers = RedisCluster::start_with_replicas();
+    let world = World::redis(&[&format!("redis.url=redis+cluster://{}", addresses(servers.nodes()))]);
+    let (mut node, publisher) = (world.join().await, world.join().await);
+    let names: Vec<_> = (0..30).map(|n| format!("room/{n}")).collect();
+    node.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    servers.kill_node(0);
+    node.interrupted().await;
+    for name in &names {
+        node.hears(&publisher, name).await;
+    }
+    node.recovered().await;
+    servers.restart_node(0);
+    for name in &names {
+        node.hears(&publisher, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_several_servers_that_is_away_harms_only_its_channels() {
+    let servers = [Redis::start(), Redis::start()];
+    let world = World::redis(&[&format!("redis.url=redis+sharded://{}", addresses(&servers))]);
+    let (mut node, publisher) = (world.join().await, world.join().await);
+    let names: Vec<_> = (0..20).map(|n| format!("room/{n}")).collect();
+    node.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    servers[0].kill();
+    node.interrupted().await;
+    node.degraded().await;
+    let mut n_lost = 0;
+    for name in &names {
+        match publisher.try_publish(name, "once").await {
+            Ok(()) => node.hears(&publisher, name).await,
+            Err(_) => n_lost += 1,
+        }
+    }
+    assert!((1..20).contains(&n_lost), "{n_lost} of 20 channels are on the server that is away");
+    servers[0].start_again();
+    for name in &names {
+        node.hears(&publisher, name).await;
+    }
+    node.recovered().await;
 }

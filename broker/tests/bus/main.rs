@@ -51,4 +51,6 @@ macro_rules! conformance {
 conformance!(local);
 conformance!(standalone);
 conformance!(sharded);
+conformance!(sentinel);
+conformance!(cluster);
 conformance!(tls_and_acl);

@@ -38,6 +38,12 @@ impl Node {
         self.health("degraded", |health| *health != Health::Live).await;
     }
 
+    /// Waits until the bus says this of itself.
+    pub(crate) async fn unhealthy(&mut self, why: &str) {
+        let says = |health: &Health| matches!(health, Health::Degraded { reason } if reason.contains(why));
+        self.health(why, says).await;
+    }
+
     async fn health(&mut self, what: &str, is: impl FnMut(&Health) -> bool) {
         let result = tokio::time::timeout(PATIENCE, self.inbox.health.wait_for(is)).await;
         assert!(matches!(result, Ok(Ok(_))), "not {what} in time");

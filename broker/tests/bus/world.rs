@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 
 use bongsu::bus::{self, LocalNetwork};
 use bongsu::config::{self, Settings, SettingsArgs};
-use bongsu_testkit::Redis;
+use bongsu_testkit::{Redis, RedisCluster, RedisSentinel};
 
 use crate::node::Node;
 
@@ -40,6 +40,17 @@ impl World {
         static SERVERS: OnceLock<[Redis; 3]> = OnceLock::new();
         let servers = SERVERS.get_or_init(|| [Redis::start(), Redis::start(), Redis::start()]);
         Self::redis(&[&format!("redis.url=redis+sharded://{}", addresses(servers))])
+    }
+
+    pub(crate) fn sentinel() -> Self {
+        static SERVERS: OnceLock<RedisSentinel> = OnceLock::new();
+        Self::redis(&[&sentinel_url(SERVERS.get_or_init(RedisSentinel::start))])
+    }
+
+    pub(crate) fn cluster() -> Self {
+        static SERVERS: OnceLock<RedisCluster> = OnceLock::new();
+        let servers = SERVERS.get_or_init(RedisCluster::start);
+        Self::redis(&[&format!("redis.url=redis+cluster://{}", addresses(servers.nodes()))])
     }
 
     /// A server that only lets a user in who may do what `docs/redis.md` says, over TLS.
@@ -77,17 +88,19 @@ impl World {
                 let (bus, inbox) = network.join();
                 Node::new(std::sync::Arc::new(bus), inbox, None)
             }
-            Kind::Redis(_) => {
-                let joined = bus::connect(&self.settings(cluster)).unwrap().unwrap();
-                Node::new(joined.bus, joined.inbox, Some(joined.commands))
-            }
+            Kind::Redis(_) => self.begin_to_join(cluster),
         };
         node.live().await;
         node
     }
 
-    /// What a node of this cluster is configured with.
-    pub(crate) fn settings(&self, cluster: &str) -> Settings {
+    /// A node of this cluster, which need not have a connection yet.
+    pub(crate) fn begin_to_join(&self, cluster: &str) -> Node {
+        let joined = bus::connect(&self.settings(cluster)).unwrap().unwrap();
+        Node::new(joined.bus, joined.inbox, Some(joined.commands))
+    }
+
+    fn settings(&self, cluster: &str) -> Settings {
         let Kind::Redis(redis) = &self.kind else { panic!("a node that is alone has no such settings") };
         let process = std::process::id();
         let mut set = vec![format!("cluster.name={cluster}:{process}:{}", self.test)];
@@ -120,6 +133,12 @@ pub(crate) fn settings(mut set: Vec<String>) -> Settings {
     // Nodes with a Redis must name a Postgres. Nobody connects to it here.
     set.push("postgres.url=postgres://localhost/none".to_owned());
     config::load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).unwrap().settings
+}
+
+/// The setting for these.
+pub(crate) fn sentinel_url(servers: &RedisSentinel) -> String {
+    let sentinels: Vec<_> = servers.sentinel_ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("redis.url=redis+sentinel://{}/{}", sentinels.join(","), RedisSentinel::NAME)
 }
 
 /// `127.0.0.1:port,127.0.0.1:port,…`

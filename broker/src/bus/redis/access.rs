@@ -1,7 +1,6 @@
 //! How one connects to a server: with which name, over what, for how long.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -11,14 +10,10 @@ use redis::{
 };
 
 use super::address::{Secret, Server};
-use crate::limits::{REDIS_CALLS_MAX, REDIS_CONNECT_TIMEOUT, REDIS_DEADLINE};
-
-/// Bytes that wait to be written to a socket before callers wait: 64 KiB, some dozens of frames in one system call. The library's own
-/// 8 KiB would make more calls.
-const WRITE_BUFFER_BYTES: usize = 64 << 10;
-
-/// Calls of the link's own task that wait for an answer at the same time: probes and a question for the role.
-const OWN_CALLS_MAX: usize = 16;
+use crate::limits::{
+    REDIS_CALLS_MAX, REDIS_CONNECT_TIMEOUT, REDIS_DEADLINE, REDIS_OWN_CALLS_MAX, REDIS_USER_TIMEOUT,
+    REDIS_WRITE_BUFFER_BYTES,
+};
 
 /// Everything but the server itself.
 #[derive(Clone)]
@@ -57,8 +52,8 @@ impl Access {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(REDIS_CONNECT_TIMEOUT))
             .set_response_timeout(Some(REDIS_DEADLINE))
-            .set_write_backpressure_boundary(WRITE_BUFFER_BYTES)
-            .set_pipeline_buffer_size(REDIS_CALLS_MAX + OWN_CALLS_MAX)
+            .set_write_backpressure_boundary(REDIS_WRITE_BUFFER_BYTES)
+            .set_pipeline_buffer_size(REDIS_CALLS_MAX + REDIS_OWN_CALLS_MAX)
             .set_push_sender(move |push| {
                 pushed(push);
                 Ok::<_, redis::aio::SendError>(())
@@ -87,7 +82,7 @@ impl Access {
         // peer takes no byte, where the probe did not yet.
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(Duration::from_secs(10));
+        let tcp = tcp.set_user_timeout(REDIS_USER_TIMEOUT);
         let info = address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(greeting);
         let Some(tls) = &self.tls else { return Client::open(info) };
         let identity = tls.identity.clone();

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, unconstrained};
 use super::super::health::Board;
 use super::super::{Channel, Error, Frame, Intake};
 use super::access::explain;
+use super::address::Server;
 use super::session::{self, Source};
 use super::subscriptions::{Batch, Subscriptions, WaiterId};
 use super::wire::Wire;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     /// For health and logs.
     pub(super) name: String,
     pub(super) common: Common,
+    /// There never is a connection, and that is no news.
+    is_nowhere: bool,
     state: Mutex<State>,
     /// There may be commands for the server.
     pub(super) due: Notify,
@@ -86,6 +89,14 @@ impl Link {
         Self { shared, task: Some(task.abort_handle()) }
     }
 
+    /// A link that never connects, for channels that no server is known for. Whoever has it tells how that is.
+    pub(super) fn nowhere(common: Common) -> Self {
+        let mut shared = Shared::new("nowhere".to_owned(), common);
+        shared.is_nowhere = true;
+        shared.lock().phase = Phase::Away("no server is known for it".to_owned());
+        Self { shared: Arc::new(shared), task: None }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.shared.name
     }
@@ -97,8 +108,18 @@ impl Link {
         Waiting { shared: Arc::clone(&self.shared), id, told, is_over: false }
     }
 
+    pub(super) fn want_moved(&self, channels: &[Channel]) {
+        self.shared
+            .with_subscriptions(|subscriptions| channels.iter().for_each(|c| subscriptions.want_moved(c)));
+    }
+
     pub(super) fn unwant(&self, channels: &[Channel]) {
         self.shared.with_subscriptions(|subscriptions| subscriptions.unwant(channels));
+    }
+
+    /// Takes away the wanted channels that are another server's from now on.
+    pub(super) fn take_moved(&self, is_moved: impl Fn(&Channel) -> bool) -> Vec<Channel> {
+        self.shared.with_subscriptions(|subscriptions| subscriptions.take_moved(is_moved))
     }
 
     /// Publishes frames in one round trip; see [`super::super::Bus::publish`].
@@ -218,6 +239,7 @@ impl Shared {
         Self {
             name,
             common,
+            is_nowhere: false,
             state: Mutex::new(state),
             due: Notify::new(),
             probe_seen: AtomicU64::new(0),
@@ -274,18 +296,24 @@ impl Shared {
         }
     }
 
+    /// The server does not have some of the channels of a batch any more.
+    pub(super) fn refused(&self, batch: &Batch) {
+        self.with_subscriptions(|subscriptions| subscriptions.refused(batch));
+        self.common.remap.notify_one();
+    }
+
     pub(super) fn next_batch(&self) -> Batch {
         self.lock().subscriptions.next_batch(BUS_SUBSCRIBE_BATCH_MAX)
     }
 
     /// There is a connection: from here on callers use it.
-    pub(super) fn connected(&self, connection: MultiplexedConnection) {
+    pub(super) fn connected(&self, connection: MultiplexedConnection, address: &Server) {
         METRICS.bus_connects.add(1);
         self.lock().phase = Phase::Connected(connection);
         // What was published until now, nobody heard here.
         self.common.intake.interrupt();
         self.update_health();
-        tracing::info!(server = self.name, "connected to Redis");
+        tracing::info!(server = self.name, %address, "connected to Redis");
     }
 
     /// The number that the next connection tags its pushes with.
@@ -348,7 +376,7 @@ impl Shared {
 
     /// Whether it is news.
     pub(super) fn update_health(&self) -> bool {
-        self.common.board.set(&self.name, self.trouble().as_deref())
+        !self.is_nowhere && self.common.board.set(&self.name, self.trouble().as_deref())
     }
 
     /// Takes what the server pushed. The library calls this from the task that reads the socket, so it never waits.

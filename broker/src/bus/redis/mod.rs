@@ -8,9 +8,11 @@
 
 mod access;
 mod address;
+mod cluster;
 mod commands;
 mod link;
 mod routes;
+mod sentinel;
 mod servers;
 mod session;
 mod slots;
@@ -25,9 +27,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use tokio::sync::Notify;
 
-use self::address::Kind;
+use self::address::{Kind, Server};
 use self::link::{Common, Link};
 use self::routes::Routes;
+use self::sentinel::Sentinels;
 use self::session::Source;
 use self::wire::{Dialect, Wire};
 use super::health::Board;
@@ -51,20 +54,27 @@ impl RedisBus {
         let (intake, inbox) = Inbox::new(Bounds::default());
         let intake = Arc::new(intake);
         let board = Arc::new(Board::new(Arc::clone(&intake)));
-        let Servers { kind, access, cluster } = servers;
-        let wire = Arc::new(Wire::new(&cluster, Dialect::Plain));
-        let prefix = wire.prefix.clone();
+        let Servers { kind, access, sentinel_access, cluster } = servers;
+        let dialect = if matches!(kind, Kind::Cluster(_)) { Dialect::Sharded } else { Dialect::Plain };
+        let wire = Arc::new(Wire::new(&cluster, dialect));
         let common = Common { intake, board, wire, remap: Arc::new(Notify::new()) };
-        let link = |server: address::Server| {
+        let link = |server: Server| {
             let source = Source::Fixed { access: access.clone(), server: server.clone() };
             Arc::new(Link::start(server.to_string(), source, common.clone()))
         };
         let links = match kind {
+            Kind::Cluster(seeds) => {
+                return (Self { routes: cluster::start(access, seeds, &common) }, inbox);
+            }
             Kind::Standalone(server) => vec![link(server)],
             Kind::Sharded(servers) => servers.into_iter().map(link).collect(),
-            Kind::Sentinel { .. } | Kind::Cluster(_) => unreachable!("refused with the settings"),
+            Kind::Sentinel { sentinels, master } => {
+                let sentinels = Sentinels::new(sentinel_access, master.clone(), sentinels);
+                let source = Source::Sentinel { access, sentinels };
+                vec![Arc::new(Link::start(format!("master {master}"), source, common.clone()))]
+            }
         };
-        (Self { routes: Arc::new(Routes::fixed(prefix, links)) }, inbox)
+        (Self { routes: Arc::new(Routes::fixed(common, links)) }, inbox)
     }
 
     /// A handle for commands to the same servers.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::{Access, Tls};
-use super::address::{Address, Kind};
+use super::address::{Address, Kind, Secret};
 use crate::config::settings::Redis;
 use crate::config::{ServerUrl, Settings};
 
@@ -12,6 +12,8 @@ use crate::config::{ServerUrl, Settings};
 pub struct Servers {
     pub(super) kind: Kind,
     pub(super) access: Access,
+    /// How to connect to sentinels.
+    pub(super) sentinel_access: Access,
     /// The name of the cluster of nodes.
     pub(super) cluster: String,
 }
@@ -55,20 +57,22 @@ impl Servers {
         let redis = &settings.redis;
         let Some((key, url)) = url(redis)? else { return Ok(None) };
         let address = Address::parse(url.reveal()).map_err(|rule| SettingsError::Url { key, rule })?;
-        if matches!(address.servers, Kind::Sentinel { .. } | Kind::Cluster(_)) {
-            return Err(SettingsError::Rule("redis.url must name one server or redis+sharded"));
-        }
         let tls = if address.is_tls { Some(Arc::new(tls(redis)?)) } else { None };
         if tls.is_none() && (redis.ca.is_some() || redis.certificate.is_some() || redis.key.is_some()) {
             return Err(SettingsError::Rule(
                 "redis.ca, redis.certificate and redis.key need a URL that begins with rediss",
             ));
         }
+        let file = "redis.sentinel_password_file";
+        let password = redis.sentinel_password_file.as_deref().map(|path| read(file, path)).transpose()?;
+        let password = password.map(|bytes| Secret(String::from_utf8_lossy(&bytes).trim().to_owned()));
+        let user = redis.sentinel_user.as_ref().map(|name| name.as_str().to_owned());
+        let sentinel_access = Access { user, password, database: 0, tls: tls.clone() };
         let access =
             Access { user: address.user, password: address.password, database: address.database, tls };
         access.check().map_err(|error| SettingsError::Certificates(error.to_string()))?;
         let cluster = settings.cluster.name.as_str().to_owned();
-        Ok(Some(Self { kind: address.servers, access, cluster }))
+        Ok(Some(Self { kind: address.servers, access, sentinel_access, cluster }))
     }
 }
 

@@ -2,29 +2,30 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use redis::aio::MultiplexedConnection;
-use redis::{PushKind, Value};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::super::Channel;
+use super::super::health::Board;
 use super::access::{Access, explain};
 use super::address::Server;
 use super::link::Shared;
+use super::routes::Routes;
+use super::sentinel::Sentinels;
 use super::wire::{Dialect, Wire};
 use crate::chance;
 use crate::clock;
 use crate::limits::{
-    BUS_PROBE_DEADLINE, BUS_PROBE_INTERVAL, BUS_PROBE_LATE, REDIS_RETRY_MAX, REDIS_RETRY_MIN,
+    BUS_PROBE_DEADLINE, BUS_PROBE_INTERVAL, BUS_PROBE_LATE, REDIS_MAP_PAUSE, REDIS_PROBE_NAMES_MAX,
+    REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_ROLE_INTERVAL,
 };
-
-/// The pause between two looks at a server's role: 1 s. A master that became a replica hears no publish of the new master's.
-const ROLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which server to connect to.
 pub(super) enum Source {
@@ -35,36 +36,69 @@ pub(super) enum Source {
         /// Where.
         server: Server,
     },
+    /// The one that sentinels call the master.
+    Sentinel {
+        /// How to connect to the server.
+        access: Access,
+        /// Who know where it is.
+        sentinels: Sentinels,
+    },
+    /// One of a Redis Cluster.
+    Member {
+        /// How.
+        access: Access,
+        /// Where.
+        server: Server,
+        /// Which slots it has.
+        routes: Weak<Routes>,
+    },
 }
 
 impl Source {
-    fn access(&self) -> &Access {
+    fn access(&self) -> Access {
         match self {
-            Self::Fixed { access, .. } => access,
+            Self::Fixed { access, .. } | Self::Sentinel { access, .. } | Self::Member { access, .. } => {
+                access.clone()
+            }
         }
     }
 
     /// Finds the server.
-    fn locate(&self) -> Server {
+    async fn locate(&mut self, board: &Board) -> Result<Server, String> {
         match self {
-            Self::Fixed { server, .. } => server.clone(),
+            Self::Fixed { server, .. } | Self::Member { server, .. } => Ok(server.clone()),
+            Self::Sentinel { sentinels, .. } => sentinels.locate(board).await,
         }
     }
 
     /// Waits until the server is not the right one any more, and says why.
-    async fn moved(&self, _server: &Server) -> String {
+    async fn moved(&mut self, server: &Server, board: &Board) -> String {
         match self {
-            Self::Fixed { .. } => std::future::pending().await,
+            // A member that is none any more loses its link.
+            Self::Fixed { .. } | Self::Member { .. } => std::future::pending().await,
+            Self::Sentinel { sentinels, .. } => sentinels.moved(server, board).await,
         }
+    }
+
+    /// A channel of one's own that the server has.
+    fn probe(&self, wire: &Wire) -> Result<String, String> {
+        let probe = || wire.probe(chance::range(0..=u64::MAX));
+        let Self::Member { server, routes, .. } = self else { return Ok(probe()) };
+        let routes = routes.upgrade().ok_or("the bus is gone")?;
+        let probes = std::iter::repeat_with(probe).take(REDIS_PROBE_NAMES_MAX);
+        probes
+            .into_iter()
+            .find(|name| routes.has(server, name))
+            .ok_or_else(|| "the server has no slots".to_owned())
     }
 }
 
 /// Connects for ever.
-pub(super) async fn run(shared: Arc<Shared>, source: Source) {
+pub(super) async fn run(shared: Arc<Shared>, mut source: Source) {
     let mut pause = REDIS_RETRY_MIN;
     loop {
         let began = clock::monotonic();
-        let Err(reason) = connect_and_serve(&shared, &source).await;
+        let Err(reason) = connect_and_serve(&shared, &mut source).await;
         shared.lost(&reason);
         if clock::monotonic() - began > REDIS_RETRY_MAX {
             pause = REDIS_RETRY_MIN;
@@ -75,15 +109,17 @@ pub(super) async fn run(shared: Arc<Shared>, source: Source) {
 }
 
 /// One pair of connections from beginning to end; the error is what ended it.
-async fn connect_and_serve(shared: &Arc<Shared>, source: &Source) -> Result<Infallible, String> {
-    let server = source.locate();
-    let probe = shared.common.wire.probe(chance::range(0..=u64::MAX));
+async fn connect_and_serve(shared: &Arc<Shared>, source: &mut Source) -> Result<Infallible, String> {
+    let board = &shared.common.board;
+    let server = source.locate(board).await?;
+    let probe = source.probe(&shared.common.wire)?;
     let ended = Arc::new(Notify::new());
     let generation = shared.next_generation();
     let subscriber = {
         let (shared, probe, ended) = (Arc::clone(shared), probe.clone(), Arc::clone(&ended));
-        move |push: redis::PushInfo| {
-            if push.kind == PushKind::Disconnection {
+        move |push: PushInfo| {
+            // A server that gives the probe's slot away is probed with another one, on new connections.
+            if push.kind == PushKind::Disconnection || is_withdrawn(&push, &probe) {
                 ended.notify_one();
             }
             shared.pushed(generation, &probe, push);
@@ -93,7 +129,7 @@ async fn connect_and_serve(shared: &Arc<Shared>, source: &Source) -> Result<Infa
     let mut subscriber = access.connect(&server, subscriber).await.map_err(|error| explain(&error))?;
     let publisher = {
         let ended = Arc::clone(&ended);
-        move |push: redis::PushInfo| {
+        move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 ended.notify_one();
             }
@@ -101,17 +137,26 @@ async fn connect_and_serve(shared: &Arc<Shared>, source: &Source) -> Result<Infa
     };
     let mut publisher = access.connect(&server, publisher).await.map_err(|error| explain(&error))?;
     check_role(&mut publisher).await?;
-    ask(shared, &mut subscriber, Verb::Subscribe, std::slice::from_ref(&probe)).await?;
-    shared.connected(publisher.clone());
+    ask(shared, &mut subscriber, Verb::Subscribe, std::slice::from_ref(&probe))
+        .await
+        .map_err(|error| explain(&error))?;
+    shared.connected(publisher.clone(), &server);
     let reason = tokio::select! {
         biased;
-        () = ended.notified() => "the server closed the connection".to_owned(),
-        reason = source.moved(&server) => reason,
+        () = ended.notified() => "the server ended the connection".to_owned(),
+        reason = source.moved(&server, board) => reason,
         Err(reason) = probe_always(shared, publisher.clone(), &probe) => reason,
         Err(reason) = check_role_always(&mut publisher) => reason,
         Err(reason) = reconcile_always(shared, &mut subscriber) => reason,
     };
     Err(reason)
+}
+
+/// Whether the server says that it no longer sends this channel.
+fn is_withdrawn(push: &PushInfo, channel: &str) -> bool {
+    let name = push.data.first();
+    push.kind == PushKind::SUnsubscribe
+        && matches!(name, Some(Value::BulkString(name)) if name == channel.as_bytes())
 }
 
 /// Brings what the server sends to what is wanted, for ever. What comes to be wanted while a batch is on its way goes
@@ -129,8 +174,19 @@ async fn reconcile_always(
         let names = |channels: &[Channel]| -> Vec<_> {
             channels.iter().map(|channel| shared.common.wire.name(channel)).collect()
         };
-        ask(shared, connection, Verb::Unsubscribe, &names(&batch.unsubscribe)).await?;
-        ask(shared, connection, Verb::Subscribe, &names(&batch.subscribe)).await?;
+        let mut asked = ask(shared, connection, Verb::Unsubscribe, &names(&batch.unsubscribe)).await;
+        if asked.is_ok() {
+            asked = ask(shared, connection, Verb::Subscribe, &names(&batch.subscribe)).await;
+        }
+        match asked {
+            Ok(()) => {}
+            Err(error) if error.is_cluster_error() => {
+                tracing::debug!(server = shared.name, %error, "channels are elsewhere");
+                shared.refused(&batch);
+                tokio::time::sleep(REDIS_MAP_PAUSE).await;
+            }
+            Err(error) => return Err(explain(&error)),
+        }
     }
 }
 
@@ -147,12 +203,11 @@ async fn ask(
     connection: &mut MultiplexedConnection,
     verb: Verb,
     names: &[String],
-) -> Result<(), String> {
+) -> Result<(), RedisError> {
     if names.is_empty() {
         return Ok(());
     }
-    let wire = &shared.common.wire;
-    let result = match (wire.dialect, verb) {
+    match (shared.common.wire.dialect, verb) {
         (Dialect::Plain, Verb::Subscribe) => connection.subscribe(names).await,
         (Dialect::Plain, Verb::Unsubscribe) => connection.unsubscribe(names).await,
         (Dialect::Sharded, _) => {
@@ -161,18 +216,10 @@ async fn ask(
                 Verb::Subscribe => Wire::ssubscribe(names),
                 Verb::Unsubscribe => Wire::sunsubscribe(names),
             };
-            let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
-            answers.and_then(|answers| {
-                answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
-            })
+            let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+            answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
         }
-    };
-    result.map_err(|error| {
-        if error.is_cluster_error() {
-            shared.common.remap.notify_one();
-        }
-        explain(&error)
-    })
+    }
 }
 
 /// Publishes numbers to itself, and ends when one does not come back.
@@ -216,7 +263,7 @@ async fn probe_always(
 /// Asks the server for its role, and ends when it is no master.
 async fn check_role_always(connection: &mut MultiplexedConnection) -> Result<Infallible, String> {
     loop {
-        tokio::time::sleep(ROLE_INTERVAL).await;
+        tokio::time::sleep(REDIS_ROLE_INTERVAL).await;
         check_role(connection).await?;
     }
 }

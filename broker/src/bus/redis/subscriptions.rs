@@ -145,6 +145,16 @@ impl<W> Subscriptions<W> {
         id
     }
 
+    /// Wants a channel that another server had until now. It is late.
+    pub(super) fn want_moved(&mut self, channel: &Channel) {
+        let entry = self.channels.entry(channel.clone()).or_insert_with(Entry::absent);
+        entry.is_wanted = true;
+        if entry.server != Server::Subscribed {
+            entry.make_late(&mut self.late);
+            self.due.add(entry, channel);
+        }
+    }
+
     /// Gives up waiting. What did not come yet is late: it stays wanted, and who gave up must be told when it comes.
     pub(super) fn forget(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.remove(&id) else { return };
@@ -200,10 +210,14 @@ impl<W> Subscriptions<W> {
         batch
     }
 
-    /// The server confirmed a subscription.
+    /// The server confirmed a subscription. It answers in order, so it sends the channel from then on, also where nobody waits for this
+    /// answer any more.
     pub(super) fn subscribed(&mut self, channel: &str) {
-        let Some(entry) = self.channels.get_mut(channel) else { return };
-        if entry.server != Server::Subscribing {
+        if !self.channels.contains_key(channel) {
+            self.channels.insert(channel.into(), Entry::absent());
+        }
+        let entry = self.channels.get_mut(channel).expect("it is there or was put there");
+        if !matches!(entry.server, Server::Subscribing | Server::Absent) {
             return;
         }
         entry.server = Server::Subscribed;
@@ -239,6 +253,28 @@ impl<W> Subscriptions<W> {
         is_lost
     }
 
+    /// The server refused a batch because it does not have some of the channels any more. What it did not confirm is asked for again, here
+    /// or where it goes.
+    pub(super) fn refused(&mut self, batch: &Batch) {
+        for channel in &batch.unsubscribe {
+            self.unsubscribed(channel);
+        }
+        for channel in &batch.subscribe {
+            let Some(entry) = self.channels.get_mut(channel) else { continue };
+            if entry.server != Server::Subscribing {
+                continue;
+            }
+            entry.server = Server::Absent;
+            if entry.is_wanted {
+                entry.make_late(&mut self.late);
+                self.due.add(entry, channel);
+            } else {
+                self.due.remove(entry);
+                self.channels.remove(channel);
+            }
+        }
+    }
+
     /// The connection is lost, and with it all that the server knew. What is wanted is late.
     pub(super) fn lost(&mut self) {
         self.channels.retain(|_, entry| entry.is_wanted);
@@ -252,6 +288,16 @@ impl<W> Subscriptions<W> {
             entry.due = None;
             self.due.add(entry, channel);
         }
+    }
+
+    /// Takes away channels that another server has from now on, with those that wait for them. They wait no longer:
+    /// what moves is late there, and the owner is told of that.
+    pub(super) fn take_moved(&mut self, is_moved: impl Fn(&Channel) -> bool) -> Vec<Channel> {
+        let wanted = self.channels.iter().filter(|(_, entry)| entry.is_wanted);
+        let moved: Vec<_> =
+            wanted.map(|(channel, _)| channel).filter(|channel| is_moved(channel)).cloned().collect();
+        self.unwant(&moved);
+        moved
     }
 
     /// The channel as its owner named it, if it is wanted.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::super::Channel;
-use super::subscriptions::{Subscriptions, WaiterId};
+use super::subscriptions::{Batch, Subscriptions, WaiterId};
 
 const CHANNELS: usize = 4;
 
@@ -23,6 +23,8 @@ enum Step {
     Hear,
     /// The server stops sending a channel by itself, as when its slot moved.
     Withdraw(usize),
+    /// The server refuses what it did not work on yet, since it does not have those channels any more.
+    Refuse,
     Disconnect,
     /// The link tells the owner where something recovered.
     Tell,
@@ -38,6 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Serve),
         6 => Just(Step::Hear),
         1 => (0..CHANNELS).prop_map(Step::Withdraw),
+        1 => Just(Step::Refuse),
         1 => Just(Step::Disconnect),
         1 => Just(Step::Tell),
     ];
@@ -72,6 +75,8 @@ struct Model {
     sent: BTreeSet<usize>,
     /// What the link heard that the server sends.
     heard: BTreeSet<usize>,
+    /// What the link asked for last.
+    batch: Batch,
     commands: VecDeque<(Verb, usize)>,
     answers: VecDeque<(Verb, usize)>,
     /// Channels that the owner was told are subscribed, or of which it was told that it would hear.
@@ -91,6 +96,7 @@ impl Model {
             next_call: 0,
             sent: BTreeSet::new(),
             heard: BTreeSet::new(),
+            batch: Batch::default(),
             commands: VecDeque::new(),
             answers: VecDeque::new(),
             promised: BTreeSet::new(),
@@ -107,6 +113,7 @@ impl Model {
             Step::Serve => self.serve(),
             Step::Hear => self.hear(),
             Step::Withdraw(channel) => self.withdraw(channel),
+            Step::Refuse => self.refuse(),
             Step::Disconnect => self.disconnect(),
             Step::Tell => self.tell(),
         }
@@ -168,6 +175,7 @@ impl Model {
         self.commands.extend(unsubscribe.collect::<Vec<_>>());
         let channels: BTreeSet<_> = self.commands.iter().map(|(_, channel)| channel).collect();
         assert_eq!(channels.len(), self.commands.len(), "one command for a channel at a time");
+        self.batch = batch;
     }
 
     fn serve(&mut self) {
@@ -209,6 +217,19 @@ impl Model {
                 self.owed.insert(channel);
             }
         }
+    }
+
+    fn refuse(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        // Where it has a channel no more, it also said so unasked.
+        for (verb, channel) in std::mem::take(&mut self.commands) {
+            if verb == Verb::Unsubscribe {
+                self.withdraw(channel);
+            }
+        }
+        self.subject.refused(&self.batch);
     }
 
     fn disconnect(&mut self) {
@@ -268,7 +289,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn the_last_word_of_the_owner_holds_and_it_is_told_of_every_loss(steps in steps()) {
@@ -293,4 +314,19 @@ fn what_is_given_up_while_the_server_is_away_takes_no_room() {
     }
     assert_eq!(subject.next_batch(10).subscribe, [keep]);
     assert!(!subject.has_due());
+}
+
+#[test]
+fn moved_channels_are_late_where_they_go() {
+    let mut from = Subscriptions::<u32>::new();
+    let mut to = Subscriptions::<u32>::new();
+    let channel = Channel::from("c");
+    from.want(vec![channel.clone()], 7);
+    let moved = from.take_moved(|_| true);
+    assert_eq!((&moved, from.take_ready()), (&vec![channel], vec![7]));
+    to.want_moved(&moved[0]);
+    assert_eq!(to.late(), 1);
+    assert_eq!(to.next_batch(1).subscribe, moved);
+    to.subscribed("c");
+    assert!(to.take_recovered() && to.late() == 0);
 }
