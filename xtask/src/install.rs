@@ -33,6 +33,8 @@ const NEEDS: &[Need] = &[
     ),
     Need::new("redis-cli", "redis-tools", 7, "is how tests move slots and cut connections"),
     Need::new("postgres", "postgresql", 14, "keeps the logs of a cluster"),
+    // 2 routes WebSockets over HTTP/2 as well; 2.6 is what Debian 12 has.
+    Need { version: "-v", ..Need::new("haproxy", "haproxy", 2, "runs the proxy's configuration of deploy/") },
     Need { version: "-V", ..Need::new("ip", "iproute2", 0, "cuts the network between a node and Redis") },
 ];
 
