@@ -339,4 +339,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_document_for_operators_lists_every_metric_and_no_other() {
+        let document = include_str!("../../docs/operations.md");
+        let row =
+            |metric: &Metric| format!("| `{}` | {} | {} |", metric.name, metric.value.kind(), metric.help);
+        let rows: Vec<_> = METRICS.snapshot().iter().map(row).collect();
+        for row in &rows {
+            assert!(document.lines().any(|line| line == row), "docs/operations.md lacks this row: {row}");
+        }
+        // The table of what to be woken up for has two columns, that of metrics has three.
+        let is_row = |line: &&str| line.starts_with("| `bongsu_") && line.matches(" | ").count() == 2;
+        let listed = document.lines().filter(is_row);
+        let unknown: Vec<_> = listed.filter(|line| !rows.iter().any(|row| row == line)).collect();
+        assert_eq!(unknown, [""; 0], "docs/operations.md lists what is not there");
+    }
 }
