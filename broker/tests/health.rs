@@ -15,6 +15,7 @@ use bongsu_persistence::store::{
 use bongsu_protocol::command::{HistoryQuery, HistoryRange};
 use bongsu_protocol::event::Page;
 use bongsu_protocol::topic::Topic;
+use bongsu_testkit::{Postgres, Redis};
 use futures_util::future::{BoxFuture, pending, ready};
 use serde_json::{Value, json};
 use support::{Broker, Client, PATIENCE, get};
@@ -165,4 +166,45 @@ async fn readers_that_wait_for_a_slow_store_do_not_make_it_look_dead() {
     let mut read = Box::pin(node.history().page(query));
     assert!(futures_util::FutureExt::now_or_never(&mut read).is_none(), "it has the only place");
     assert_eq!(node.store_health().await, Ok(()));
+}
+
+/// Waits until a node says this of itself, and gives out its answer.
+async fn wait_until(admin: std::net::SocketAddr, status: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let answer = get(admin, "/readyz").await;
+        if report(&answer)["status"] == json!(status) {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "not {status}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_away_is_told_until_it_is_back_and_only_the_store_makes_a_node_unready() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let data = tempfile::tempdir().unwrap();
+    let settings = [format!("redis.url={}", redis.url()), format!("postgres.url={}", postgres.url())];
+    let broker = Broker::start(data.path(), &[ADMIN, &settings[0], &settings[1]]);
+    let admin = broker.admin.expect("it says where");
+    wait_until(admin, "ok").await;
+
+    redis.kill();
+    let degraded = wait_until(admin, "degraded").await;
+    assert!(degraded.starts_with("HTTP/1.1 200 "), "{degraded}");
+    assert!(report(&degraded)["bus"]["reason"].is_string(), "{degraded}");
+    assert!(get(admin, "/metrics").await.contains("\nbongsu_bus_live 0\n"));
+    let mut client = broker.connect().await;
+    assert_eq!(client.publish("a", json!(1)).await["offset"], json!(1), "publishing goes on");
+    redis.start_again();
+    wait_until(admin, "ok").await;
+
+    postgres.stop();
+    let unavailable = wait_until(admin, "unavailable").await;
+    assert!(unavailable.starts_with("HTTP/1.1 503 "), "{unavailable}");
+    assert!(report(&unavailable)["store"]["reason"].is_string(), "{unavailable}");
+    assert!(get(admin, "/livez").await.starts_with("HTTP/1.1 200 "), "nobody restarts it for that");
+    postgres.start_again();
+    wait_until(admin, "ok").await;
+    assert_eq!(client.publish("a", json!(2)).await["offset"], json!(2));
 }
