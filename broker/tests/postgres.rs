@@ -1,5 +1,4 @@
 //! A node that keeps its logs in Postgres.
-#![expect(clippy::unwrap_used, reason = "a test fails where one does")]
 
 mod support;
 
