@@ -31,6 +31,8 @@ async fn a_restart_is_told_and_survived() {
     node.degraded().await;
     publisher.degraded().await;
     assert!(publisher.try_publish("x", "lost").await.is_err());
+    // Told at once, not only when all is well again.
+    node.interrupted().await;
     server.start_again();
     recovers(&mut node, &mut publisher).await;
 }
@@ -48,11 +50,13 @@ async fn killed_connections_are_told_and_made_again() {
 async fn a_silent_server_is_noticed_by_the_probe() {
     let (server, mut node, mut publisher) = two_nodes().await;
     server.pause();
-    node.degraded().await;
+    // First it is late, which costs no connection.
+    node.unhealthy("a probe did not come back in time").await;
     publisher.degraded().await;
     // A publish that is on its way ends all the same.
     let _ = publisher.try_publish("x", "perhaps lost").await;
     node.interrupted().await;
+    node.unhealthy("a probe did not come back within").await;
     server.resume();
     recovers(&mut node, &mut publisher).await;
 }

@@ -103,7 +103,7 @@ impl World {
     fn settings(&self, cluster: &str) -> Settings {
         let Kind::Redis(redis) = &self.kind else { panic!("a node that is alone has no such settings") };
         let process = std::process::id();
-        let mut set = vec![format!("cluster.name={cluster}:{process}:{}", self.test)];
+        let mut set = vec![format!("cluster.name={process}:{}:{cluster}", self.test)];
         set.extend(redis.iter().cloned());
         settings(set)
     }
