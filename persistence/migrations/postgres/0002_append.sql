@@ -62,7 +62,12 @@ begin
                 where message.time_window is null
         );
     end if;
-    if not _careful and _windows is not null then
+    if not _careful and _windows is not null and cardinality(_t) = 1 then
+        insert into bongsu.ids (log, high, low, "offset", until)
+            values (_logs[1], _highs[1], _lows[1], heads[1] + 1, least(greatest(times[1], _times[1]) + _windows[1], 9007199254740991))
+            on conflict do nothing;
+        _careful := not found;
+    elsif not _careful and _windows is not null then
         begin
             -- In the order of the key, so that neighbours in the index are written one after another.
             insert into bongsu.ids (log, high, low, "offset", until)
