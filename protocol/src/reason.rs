@@ -147,11 +147,13 @@ pub enum CloseReason {
     Unauthenticated,
     /// Known, but not allowed here.
     Forbidden,
+    /// Somebody who may ended this session.
+    Kicked,
 }
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -165,6 +167,7 @@ impl CloseReason {
         Self::SlowReader,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::Kicked,
     ];
 
     /// The name on the wire, in logs and in metrics.
@@ -184,6 +187,7 @@ impl CloseReason {
             Self::SlowReader => "slow_reader",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::Kicked => "kicked",
         }
     }
 
@@ -205,6 +209,7 @@ impl CloseReason {
             Self::PingTimeout => 4200,
             Self::Unauthenticated => 4401,
             Self::Forbidden => 4403,
+            Self::Kicked => 4410,
         }
     }
 
@@ -220,7 +225,8 @@ impl CloseReason {
             | Self::InvalidPayload
             | Self::TooLarge
             | Self::Unauthenticated
-            | Self::Forbidden => Reconnect::Never,
+            | Self::Forbidden
+            | Self::Kicked => Reconnect::Never,
         }
     }
 }
