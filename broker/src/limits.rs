@@ -69,6 +69,12 @@ pub const PRESENCE_COMMANDS_MAX: usize = 1024;
 /// Topics that one session is present on. More are refused with `too_many`.
 pub const PRESENT_TOPICS_MAX: usize = 256;
 
+/// Memberships that a node writes to the cluster's registry in one step: 128, at most some 170 KiB. Others wait for the next one.
+pub const PRESENCE_BATCH_MAX: usize = 128;
+
+/// Answers to who is present that a node has under way, each of at most some 1.3 MiB. Other topics wait.
+pub const MEMBERS_READS_MAX: usize = 16;
+
 /// How long the other side may take to answer a close frame. Then the socket is closed as it is.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -208,7 +214,7 @@ pub const SHAPES_SILENCE: Duration = Duration::from_secs(3);
 /// Shapes that are remembered. More are not routed: their readers find messages by asking the store.
 pub const SHAPES_MAX: usize = 256;
 
-/// Nodes whose shapes are remembered.
+/// Nodes of a cluster that a node knows of, some 200 bytes each. Shapes of others are not remembered, and they are not listed.
 pub const NODES_MAX: usize = 1024;
 
 /// Topics without history and processes that publish to them, whose last frame is remembered. With more, all are forgotten: then a frame
@@ -274,3 +280,31 @@ pub const LINKS_PER_SPAN_MAX: usize = 16;
 
 /// How long the collector may take to answer: 5 s. Then what was sent is dropped and counted.
 pub const TELEMETRY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The pause before a node that could not reach the cluster's registry tries again: 1 s, or a third of the lease if that is less.
+pub const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// The pause before a node looks at its registration because a call failed: 100 ms. It bounds how often that happens.
+pub const LEASE_SUSPECTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Dead nodes that one node takes on at once. The others are taken on by other nodes, or later.
+pub const REAPED_AT_ONCE_MAX: usize = 8;
+
+/// Memberships of a dead node that are taken away in one step: 128, less than a millisecond of Redis' time.
+pub const REAP_STEP_MAX: usize = 128;
+
+/// How often a node looks for commands of operators though nobody told it of one. Each look is one read of a short log.
+pub const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long commands of operators are kept: 7 days. A node that was away for longer has no sessions that they could concern.
+pub const CONTROL_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How often commands past that are taken away.
+pub const CONTROL_TRIM_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Commands that are read at once.
+pub const CONTROL_PAGE: u32 = 128;
+
+/// Milliseconds by which nodes' clocks may differ: a session that began so shortly after a kick may be meant by it, on a node that
+/// hears of the kick late.
+pub const CONTROL_CLOCK_SKEW_MS: u64 = 1000;

@@ -209,6 +209,18 @@ metrics! {
     spans_dropped = "bongsu_spans_dropped_total";
     /// Times that metrics or spans could not be sent to the collector.
     telemetry_failures = "bongsu_telemetry_failures_total";
+    /// Joins and new infos of members that this node told of.
+    joins = "bongsu_presence_joins_total";
+    /// Leaves of members that this node told of.
+    leaves = "bongsu_presence_leaves_total";
+    /// Times that this node registered in its cluster: once, and again whenever its registration lapsed.
+    registrations = "bongsu_cluster_registrations_total";
+    /// Dead nodes whose members this node took away.
+    nodes_reaped = "bongsu_cluster_nodes_reaped_total";
+    /// Commands of operators that this node carried out.
+    controlled = "bongsu_control_commands_total";
+    /// Sessions that an operator's command ended on this node.
+    kicked = "bongsu_sessions_kicked_total";
     gauges {
         /// Connections that hold a place now.
         connections = "bongsu_connections";

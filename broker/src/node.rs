@@ -8,13 +8,16 @@ use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
 use bongsu_protocol::session::Bounds;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Authenticator;
-use crate::bus::{Bus, Health, Inbox};
+use crate::bus::redis::Commands;
+use crate::bus::{Bus, Health, Inbox, Joined};
 use crate::chance;
 use crate::clock;
+use crate::cluster::{Cluster, Identity};
 use crate::config::{Policies, Settings, StorageKind};
+use crate::control::{Connections, Control};
 use crate::drain::Drain;
 use crate::feed::{self, Announcer, Ends};
 use crate::heard::Heard;
@@ -56,8 +59,9 @@ pub struct Node {
     n_connections: AtomicU64,
     /// When the store was last asked whether it answers, and what came of it.
     store_health: tokio::sync::Mutex<Option<(Duration, Result<(), String>)>>,
-    /// Makes session names of this process differ from those of an earlier one of the same name.
-    started_ms: u64,
+    connections: Arc<Connections>,
+    control: Control,
+    cluster: Cluster,
     places: Arc<Semaphore>,
 }
 
@@ -74,7 +78,8 @@ impl Paths {
         settings: &Settings,
         store: &Arc<dyn Store>,
         policies: &Arc<Policies>,
-        cluster: Option<(Arc<dyn Bus>, Inbox)>,
+        ends: Option<(Arc<dyn Bus>, Inbox)>,
+        control: &Arc<Notify>,
     ) -> Self {
         let limits = &settings.limits;
         let n_shards = Handle::current().metrics().num_workers();
@@ -82,7 +87,7 @@ impl Paths {
             let tail_bytes = limits.tail_cache_bytes.as_usize();
             History::new(Arc::clone(store), Arc::clone(heard), tail_bytes, limits.history_reads)
         };
-        let Some((bus, inbox)) = cluster else {
+        let Some((bus, inbox)) = ends else {
             let history = history(&Arc::new(Heard::everything()));
             let hub = Hub::alone(n_shards, policies);
             let interest = Interest::alone(hub.clone());
@@ -99,24 +104,47 @@ impl Paths {
             probe: Arc::clone(&probe),
         };
         let interest = Interest::spawn(hub.clone(), reach);
-        let ends = Ends { bus, inbox, heard, history: Arc::clone(&history), hub: hub.clone(), probe };
+        let (history_end, hub_end, control) = (Arc::clone(&history), hub.clone(), Arc::clone(control));
+        let ends = Ends { bus, inbox, heard, history: history_end, hub: hub_end, probe, control };
         let announcer = feed::spawn(ends, chance::range(0..=u64::MAX));
         Self { interest, hub, history, announcer }
     }
 }
 
 impl Node {
-    /// Starts the tasks that connections share, over a store. With a bus, the node is one of a cluster.
+    /// Starts the tasks that connections share, over a store. With a bus, the node hears of others and knows its own members only.
     #[must_use]
     pub fn start(
         settings: Settings,
         store: Arc<dyn Store>,
-        cluster: Option<(Arc<dyn Bus>, Inbox)>,
+        ends: Option<(Arc<dyn Bus>, Inbox)>,
+    ) -> Arc<Self> {
+        Self::launch(settings, store, ends, None)
+    }
+
+    /// Starts a node of a cluster that meets at a Redis: as [`start`](Self::start), and it registers there.
+    #[must_use]
+    pub fn join(settings: Settings, store: Arc<dyn Store>, joined: Joined) -> Arc<Self> {
+        let Joined { bus, inbox, commands } = joined;
+        Self::launch(settings, store, Some((bus, inbox)), Some(commands))
+    }
+
+    fn launch(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        ends: Option<(Arc<dyn Bus>, Inbox)>,
+        commands: Option<Commands>,
     ) -> Arc<Self> {
         let policies = Arc::new(Policies::new(&settings.topics.0));
         let limits = &settings.limits;
-        let bus_health = cluster.as_ref().map(|(_, inbox)| inbox.health.clone());
-        let Paths { interest, hub, history, announcer } = Paths::lay(&settings, &store, &policies, cluster);
+        let started_ms = clock::wall().0;
+        let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms));
+        let bus_health = ends.as_ref().map(|(_, inbox)| inbox.health.clone());
+        let bus = ends.as_ref().map(|(bus, _)| Arc::clone(bus));
+        let wake = Arc::new(Notify::new());
+        let control = Control::spawn(Arc::clone(&store), bus, Arc::clone(&wake), Arc::clone(&connections));
+        let Paths { interest, hub, history, announcer } =
+            Paths::lay(&settings, &store, &policies, ends, &wake);
         // SQLite writes one transaction after another.
         let lanes = if settings.storage.kind == StorageKind::Postgres { settings.postgres.lanes } else { 1 };
         let appender = AppenderLimits {
@@ -126,8 +154,12 @@ impl Node {
             ..AppenderLimits::default()
         };
         let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &announcer, &policies, appender));
+        let cluster = commands.map_or_else(Cluster::alone, |commands| {
+            Cluster::join(commands, identity(&settings, started_ms), settings.cluster.lease)
+        });
+        let members_max = limits.members_per_topic;
         let presence =
-            Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), limits.members_per_topic);
+            Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), cluster.clone(), members_max);
         Arc::new(Self {
             authenticator: Authenticator::new(&settings),
             policies,
@@ -139,7 +171,9 @@ impl Node {
             drain: Drain::default(),
             n_connections: AtomicU64::new(0),
             store_health: tokio::sync::Mutex::new(None),
-            started_ms: clock::wall().0,
+            connections,
+            control,
+            cluster,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             settings,
         })
@@ -263,10 +297,22 @@ impl Node {
         ConnectionId(self.n_connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The name of a connection's session, unique among all nodes as long as their names are.
+    /// The connections, for whoever wants to end one.
     #[must_use]
-    pub fn session_name(&self, id: ConnectionId) -> String {
-        format!("{}-{:x}-{:x}", self.name(), self.started_ms, id.0)
+    pub const fn sessions(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Commands of operators.
+    #[must_use]
+    pub const fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// This node's place in its cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// The bounds of each session.
@@ -298,5 +344,15 @@ impl Node {
     pub fn reconnect_after_ms(&self) -> u64 {
         let spread = u64::try_from(self.settings.drain.spread.as_millis()).unwrap_or(u64::MAX);
         chance::range(0..=spread.min(1000))
+    }
+}
+
+/// What a node says of itself in its cluster.
+fn identity(settings: &Settings, started_ms: u64) -> Identity {
+    Identity {
+        name: settings.node.name.as_str().to_owned(),
+        started_ms,
+        address: settings.listen.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::bus;
 use crate::clock;
 use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
+use crate::limits::STORE_DEADLINE;
 use crate::listener::{AdminListener, Listener};
 use crate::node::Node;
 use crate::telemetry::{MeasuredStore, Telemetry};
@@ -33,10 +34,14 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let opened = open_store(&settings).await?;
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::clone(&opened.store)));
-    let cluster = bus::connect(&settings)?.map(|joined| (joined.bus, joined.inbox));
-    let node = Node::start(settings, Arc::clone(&store), cluster);
+    let node = match bus::connect(&settings)? {
+        Some(joined) => Node::join(settings, Arc::clone(&store), joined),
+        None => Node::start(settings, Arc::clone(&store), None),
+    };
     let listener = Listener::bind(&node)?;
     let admin = AdminListener::bind(&node).await?;
+    // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
+    let _ = tokio::time::timeout(STORE_DEADLINE, node.control().caught_up()).await;
     greet(&listener.url()?);
     if let Some(admin) = &admin {
         greet_administrators(&admin.url()?);
@@ -81,8 +86,12 @@ async fn move_outbox(store: Arc<PostgresStore>, node: Arc<Node>) {
     outbox::run(store, policies, on_stored).await;
 }
 
-/// Waits until every client has left and everything that was taken is stored.
-async fn drain(node: &Node) -> anyhow::Result<()> {
+/// Waits until every client has left, which the rest of the cluster knows then, and everything that was taken is stored. To be called
+/// after the [drain](crate::drain::Drain) has begun.
+///
+/// # Errors
+/// What was abandoned at the end of `drain.grace`.
+pub async fn drain(node: &Node) -> anyhow::Result<()> {
     let grace = node.settings().drain.grace;
     tracing::info!(connections = node.connections(), ?grace, "draining");
     let began = clock::monotonic();
@@ -91,6 +100,10 @@ async fn drain(node: &Node) -> anyhow::Result<()> {
         polls.tick().await;
     }
     let left = node.connections();
+    let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
+    // Where the registry is away, the lease runs out instead.
+    let _ = tokio::time::timeout(rest, node.presence().settled()).await;
+    node.cluster().leave().await;
     let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
     let stored = tokio::time::timeout(rest, node.publisher().close()).await;
     anyhow::ensure!(

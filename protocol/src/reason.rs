@@ -24,7 +24,8 @@ pub enum ErrorCode {
     RateLimited,
     /// `expect` did not hold; the error's `head` has the topic's newest position.
     Conflict,
-    /// The store did not answer: repeat with the same message id after the time given. The publish may have happened.
+    /// The store did not answer, or not everybody who is present is known: repeat after the time given, a publish with the same
+    /// message id. It may have happened.
     Unavailable,
     /// This broker does not know the command.
     Unsupported,

@@ -24,6 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::control::Place;
 use crate::delivery::Wire;
 use crate::drain::Phase;
 use crate::metrics::{METRICS, Transport};
@@ -62,6 +63,8 @@ pub struct Opened {
 struct Connection {
     node: Arc<Node>,
     outbound: Arc<Outbound>,
+    /// Where those who want to end it find it.
+    _place: Place,
     name: String,
     format: Format,
     decoder: Decoder,
@@ -83,7 +86,8 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     let session = Session::new(node.bounds(), grants);
     let outbound = Outbound::new(id, wire, io.shared(), session);
     let mut connection = Connection {
-        name: node.session_name(id),
+        name: node.sessions().session_name(id),
+        _place: node.sessions().enter(&outbound),
         decoder: Decoder::new(FRAME_BYTES_MAX, deflate),
         answers: Answers::default(),
         backlog: VecDeque::new(),

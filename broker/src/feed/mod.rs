@@ -45,6 +45,9 @@ use wire::{Announcement, Origin};
 /// Where nodes tell each other which shapes of patterns they hear.
 const SHAPES_CHANNEL: &str = "shapes";
 
+/// Where nodes tell each other that there is a command of an operator.
+pub const CONTROL_CHANNEL: &str = "control";
+
 /// Things that came in which are taken together.
 const RECEIVED_BATCH_MAX: usize = 256;
 
@@ -62,6 +65,8 @@ pub struct Ends {
     pub hub: Hub,
     /// Who wants the store asked.
     pub probe: Arc<Probe>,
+    /// Rung when there may be a command of an operator.
+    pub control: Arc<Notify>,
 }
 
 /// Starts to feed the hub from other nodes, and gives out the way to them. `origin` sets this process apart from all others.
@@ -84,6 +89,7 @@ pub fn spawn(ends: Ends, origin: u64) -> Announcer {
         history: ends.history,
         hub: ends.hub,
         probe: ends.probe,
+        control: ends.control,
         nodes: HashMap::new(),
         numbers: HashMap::new(),
         shapes: shapes_sender,
@@ -112,6 +118,7 @@ struct Feed {
     history: Arc<History>,
     hub: Hub,
     probe: Arc<Probe>,
+    control: Arc<Notify>,
     nodes: HashMap<Origin, Neighbour>,
     /// The last frame of each process on each topic without history.
     numbers: HashMap<(Origin, Topic), u64>,
@@ -225,6 +232,7 @@ impl Feed {
                     METRICS.bus_interruptions.add(1);
                     self.fan_out(&mut messages).await;
                     self.ask_again = true;
+                    self.control.notify_one();
                     self.hub.interrupted().await;
                 }
             }
@@ -233,6 +241,9 @@ impl Feed {
     }
 
     async fn take_frame(&mut self, frame: Frame, messages: &mut Vec<Fanout>) {
+        if &*frame.channel == CONTROL_CHANNEL {
+            return self.control.notify_one();
+        }
         let Some(origin) = wire::origin_of(&frame.payload) else { return METRICS.bus_frames_strange.add(1) };
         if origin == self.origin {
             return;
