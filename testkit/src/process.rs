@@ -128,7 +128,15 @@ impl Process {
 
     /// Ends it and its children at once (SIGKILL).
     pub fn kill(&self) {
+        let Some(server) = self.watchdog().server else { return };
+        // Stopped first, so that it makes no more children. It may have ended by itself.
+        let _ = rustix::process::kill_process(server, Signal::STOP);
+        let children = children_of(server);
         self.watchdog().kill();
+        // Postgres does not start while a process of its last life has its memory.
+        wait_for(&format!("end of what {} had started", self.name), || {
+            children.iter().all(|child| has_ended(*child)).then_some(())
+        });
     }
 
     /// Freezes it and its children (SIGSTOP): connections stay open and nobody answers.
