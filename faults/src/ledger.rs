@@ -186,19 +186,17 @@ impl Ledger {
         node.clone_into(&mut self.books().subscribers[subscriber].node);
     }
 
-    /// Whether every subscriber has got this probe.
-    pub(crate) fn has_reached_all(&self, probe: Number) -> bool {
-        self.books().subscribers.iter().all(|record| record.probes.contains(&probe))
+    /// Whether every subscriber that reads this topic has got this probe.
+    pub(crate) fn has_reached_all(&self, probe: Number, topic: &str) -> bool {
+        self.books().without(probe, topic).next().is_none()
     }
 
     /// The subscribers that have not got this probe, for people.
-    pub(crate) fn without(&self, probe: Number) -> String {
+    pub(crate) fn without(&self, probe: Number, topic: &str) -> String {
         let books = self.books();
-        let without =
-            books.subscribers.iter().enumerate().filter(|(_, record)| !record.probes.contains(&probe));
-        let texts = without.map(|(subscriber, record)| {
-            format!("{subscriber} on {} ({})", record.node, record.filters.join(" "))
-        });
+        let texts = books
+            .without(probe, topic)
+            .map(|(idx, record)| format!("{idx} on {} ({})", record.node, record.filters.join(" ")));
         texts.collect::<Vec<_>>().join(", ")
     }
 
@@ -335,6 +333,12 @@ fn judge_record(
 }
 
 impl Books {
+    fn without(&self, probe: Number, topic: &str) -> impl Iterator<Item = (usize, &Record)> {
+        let readers = self.subscribers.iter().enumerate();
+        let readers = readers.filter(move |(_, record)| filter::any_matches(&record.filters, topic));
+        readers.filter(move |(_, record)| !record.probes.contains(&probe))
+    }
+
     fn violate(&mut self, broken: Broken, text: String) {
         // Said when it happens, beside the fault that is under way. A run that goes wrong goes wrong a million times.
         if self.violations.len() < 50 {

@@ -66,11 +66,14 @@ const FILTERS: [&[&str]; 10] = [
     &["short/+", "rooms/+/deep/#", "rooms/probe/+", "probe"],
 ];
 
+/// What subscribers read that stay away for a while: nobody waits for them, and what was trimmed meanwhile is lost to them.
+const SLEEPY_FILTERS: [&[&str]; 2] = [&["short/0", "orders/1"], &["short/#", "rooms/+/deep/#"]];
+
 /// Connections that publish.
 pub(crate) const N_PUBLISHERS: usize = 3;
 
 /// Connections that subscribe.
-pub(crate) const N_SUBSCRIBERS: usize = FILTERS.len() * 2;
+pub(crate) const N_SUBSCRIBERS: usize = FILTERS.len() * 2 + SLEEPY_FILTERS.len();
 
 /// Runs a phase.
 ///
@@ -85,7 +88,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
     let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
     let mut random = StdRng::seed_from_u64(plan.seed);
     for idx in 0..N_SUBSCRIBERS {
-        let filters: Vec<String> = FILTERS[idx % FILTERS.len()].iter().map(ToString::to_string).collect();
+        let sleepy = idx.checked_sub(FILTERS.len() * 2);
+        let filters = sleepy.map_or(FILTERS[idx % FILTERS.len()], |idx| SLEEPY_FILTERS[idx]);
+        let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
         let number = ledger.subscriber(filters.clone());
         let subscriber = Subscriber {
             proxy: world.front.address(),
@@ -95,6 +100,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
             seed: random.random(),
             // One of each stays, one comes and goes.
             restless: (idx >= FILTERS.len()).then_some(Duration::from_secs(5)),
+            away: sleepy.map_or(Duration::ZERO, |_| Duration::from_secs(6)),
         };
         subscribers.spawn(subscriber.run(subscribers_stop.clone()));
     }
@@ -201,14 +207,14 @@ async fn probe(world: &World, ledger: &Ledger, n_probes: &mut Number) -> anyhow:
         for (number, topic) in (first..).zip(PROBES) {
             publisher::publish_one(world.front.address(), ledger, topic, number).await;
         }
-        while !(first..=*n_probes).all(|number| ledger.has_reached_all(number)) {
+        while !(first..).zip(PROBES).all(|(number, topic)| ledger.has_reached_all(number, topic)) {
             sleep(Duration::from_millis(2)).await;
         }
     });
     if reached.await.is_err() {
         let without: Vec<String> = (first..)
             .zip(PROBES)
-            .map(|(number, topic)| format!("{topic}: {}", ledger.without(number)))
+            .map(|(number, topic)| format!("{topic}: {}", ledger.without(number, topic)))
             .collect();
         anyhow::bail!("after {RECOVERY_MAX:?}, these have not got the probes: {}", without.join("; "));
     }

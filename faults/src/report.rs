@@ -59,7 +59,7 @@ fn totals(text: &mut String, outcomes: &[Outcome]) {
     row("never acknowledged, kept all the same, once", &count(|counts| counts.n_unacknowledged_kept));
     row("deliveries", &count(|counts| counts.n_deliveries));
     row(
-        "`lost` told, each on a topic that keeps its newest 100 messages",
+        "`lost` told, each on a topic that keeps its newest 20 messages",
         &count(|counts| counts.n_losses_told),
     );
     for broken in Broken::ALL {

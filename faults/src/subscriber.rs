@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::filter;
 use crate::ledger::{Broken, Ledger};
@@ -26,6 +26,8 @@ pub(crate) struct Subscriber {
     pub(crate) seed: u64,
     /// Leaves of its own accord after a random time of up to twice this, and comes back: a phone in a tunnel.
     pub(crate) restless: Option<Duration>,
+    /// How long it stays away then, on average.
+    pub(crate) away: Duration,
 }
 
 /// What it keeps across connections, as `docs/protocol.md`, "Resuming", says.
@@ -55,16 +57,17 @@ impl Subscriber {
                 () = sleep_until(leave.unwrap_or_else(|| Instant::now() + FOREVER)) => Ok(()),
                 ended = self.read(&mut kept, &mut failures) => ended.map(|never| match never {}),
             };
-            // After an end that nobody announced: a random time up to 1 s, 2 s, 4 s.
-            if ended.is_err() {
-                let longest = 1000 << failures.min(2);
-                failures += 1;
-                tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    () = sleep(Duration::from_millis(random.random_range(0..longest))) => {}
+            let longest = match ended {
+                Ok(()) => self.away * 2,
+                // After an end that nobody announced: a random time up to 1 s, 2 s, 4 s.
+                Err(_) => {
+                    failures += 1;
+                    Duration::from_millis(500 << failures.min(3))
                 }
-            }
+            };
+            let last_chance = stop.wait_for(|stop| *stop);
+            // Whoever is away when the run ends still has to catch up.
+            let _ = timeout(longest.mul_f64(random.random_range(0.0..1.0)), last_chance).await;
         }
     }
 

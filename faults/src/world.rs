@@ -165,7 +165,7 @@ fn node(broker: &Path, settings: &[String], island: Option<&Island>) -> Process 
         // Policies are tables, which only a file can hold. Who is not on loopback must say who may do what.
         let contents = format!(
             "[auth.anonymous]\nsubscribe = [\"#\"]\npublish = [\"#\"]\n\
-             [[topics]]\nfilter = \"{SHORT_FILTER}\"\nretention = {{ count = 100 }}\n"
+             [[topics]]\nfilter = \"{SHORT_FILTER}\"\nretention = {{ count = 20 }}\n"
         );
         fs::write(&file, contents).expect("the directory is ours");
         let mut command: Vec<OsString> = Vec::new();

@@ -198,6 +198,8 @@ fn launch(fill: impl Fn(&Path) -> Command) -> Postgres {
             "wal_level=replica",
             "fsync=on",
             "lc_messages=C",
+            // A standby that lost its primary looks for it again so often; commits wait for it.
+            "wal_retrieve_retry_interval=100ms",
             // Every server may be somebody's standby one day.
             &format!("cluster_name={STANDBY}"),
         ];
