@@ -122,7 +122,7 @@ impl Fault {
         random: &mut StdRng,
         struck: &Arc<Notify>,
     ) -> anyhow::Result<()> {
-        let hold = Duration::from_millis(random.random_range(1000..3000));
+        let hold = Duration::from_millis(random.random_range(500..2500));
         let node = random.random_range(0..world.nodes.len());
         match self {
             Self::KillNode => world.restart_nodes(&[node], struck).await?,

@@ -87,10 +87,13 @@ impl RedisSentinel {
         self.await_other_primary(before);
     }
 
-    /// Starts the servers again that were ended, and waits until the sentinels have made them replicas.
+    /// Starts the servers again that were ended, as replicas.
     pub fn restart_ended(&self) {
+        let primary = self.primary_port().to_string();
         for server in self.servers.iter().filter(|server| !server.is_running()) {
             server.start_again();
+            // The sentinels would see to it as well, ten seconds later.
+            server.cli(&["REPLICAOF", "127.0.0.1", &primary]);
         }
         self.await_replicas();
     }
