@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use crate::dice::Dice;
-use crate::run::WALL_MS;
+use crate::plan::WALL_MS;
 use crate::world::{Up, World};
 
 /// A step of virtual time: what tokio's timers can tell apart.
@@ -70,7 +70,7 @@ impl Machine {
         });
         clock::simulate(None);
         let handle = runtime.handle().clone();
-        world.rise(self.number, Up { handle, node, sockets: Vec::new() });
+        world.rise(self.number, Up { handle, node, plugs: Vec::new() });
         self.process = Some(Process { runtime, clocks });
     }
 

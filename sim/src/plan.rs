@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::trace::Keep;
 
+/// What the clocks show when a run begins, in milliseconds since 1970.
+pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
+
 /// How large a run is, and what decides everything in it.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -12,9 +12,9 @@ use bongsu_protocol::topic::TopicFilter;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::dice::Dice;
+use crate::plan::WALL_MS;
 use crate::publisher::{TOPICS, topic};
 use crate::record::Record;
-use crate::run::WALL_MS;
 use crate::wire::{Incoming, Wire};
 use crate::world::World;
 

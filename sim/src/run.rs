@@ -18,9 +18,6 @@ use crate::publisher::{Publisher, topic};
 use crate::reader::Reader;
 use crate::world::{Order, World};
 
-/// What the clocks show when a run begins.
-pub(crate) const WALL_MS: u64 = 1_800_000_000_000;
-
 /// How long after the last fault everybody must have caught up.
 const RECOVERY: Duration = Duration::from_secs(5);
 

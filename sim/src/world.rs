@@ -18,7 +18,7 @@ use crate::bus::SimBus;
 use crate::dice::Dice;
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::socket::Socket;
+use crate::socket::{Plug, Socket};
 use crate::store::SimStore;
 use crate::trace::Trace;
 use crate::wire::Wire;
@@ -66,8 +66,8 @@ pub(crate) struct State {
 pub(crate) struct Up {
     pub(crate) handle: Handle,
     pub(crate) node: Arc<Node>,
-    /// Of its connections, in the order in which they were opened.
-    pub(crate) sockets: Vec<Socket>,
+    /// Of its sockets, in the order in which they were opened.
+    pub(crate) plugs: Vec<Plug>,
 }
 
 /// What is to be done to a node.
@@ -136,8 +136,8 @@ impl World {
     pub(crate) fn fall(&self, node: usize) {
         let up = self.lock().up.remove(&node);
         // The lock is let go of first: whoever is woken may want it.
-        if let Some(Up { sockets, .. }) = up {
-            sockets.iter().for_each(Socket::cut);
+        if let Some(Up { plugs, .. }) = up {
+            plugs.iter().for_each(Plug::pull);
         }
     }
 
@@ -151,11 +151,11 @@ impl World {
         let mut state = self.lock();
         let nodes: Vec<usize> = state.up.keys().copied().collect();
         let number = *dice.pick(&nodes)?;
-        let Up { handle, node, sockets } = state.up.get_mut(&number)?;
+        let Up { handle, node, plugs } = state.up.get_mut(&number)?;
         let (ours, theirs) = tokio::io::duplex(SOCKET_BYTES);
-        let socket = Socket::new(theirs);
-        sockets.retain(|socket| !socket.is_left());
-        sockets.push(socket.clone());
+        let (socket, plug) = Socket::new(theirs);
+        plugs.retain(|plug| !plug.is_loose());
+        plugs.push(plug);
         let opened = Opened {
             io: Io::Stream(Box::new(socket)),
             read_ahead: Bytes::new(),
