@@ -33,10 +33,6 @@ use bongsu_protocol::reason::{Error, ErrorCode};
 
 use tail::Tails;
 
-/// How often an empty page is read once more because the log has grown meanwhile. The second one finds what it has grown by; a page stays empty
-/// only where the reader wants messages of a time that is still to come.
-const EMPTY_PAGE_READS_MAX: usize = 2;
-
 /// Reads of logs. See the [module](self).
 pub struct History {
     store: Arc<dyn Store>,
@@ -191,13 +187,7 @@ impl History {
 
     /// Reads, and raises the answer to what was remembered meanwhile.
     async fn land(&self, query: HistoryQuery) -> Result<Arc<LogPage<SharedDelivery>>, Error> {
-        let mut result = self.page(query.clone()).await;
-        for _ in 0..EMPTY_PAGE_READS_MAX {
-            match &result {
-                Ok(page) if self.is_overtaken(&query, page) => result = self.page(query.clone()).await,
-                _ => break,
-            }
-        }
+        let result = self.page(query.clone()).await;
         let mut state = self.lock();
         state.flights.remove(&query);
         let result = result.map(|page| {
@@ -213,19 +203,6 @@ impl History {
         });
         state.tails.unpin(&query.topic);
         result
-    }
-
-    /// Whether a page says that there is nothing to read, while messages were remembered that the reader may want.
-    ///
-    /// A reader that does not know its place begins where its first page does, and at the head where that is empty. A head that was
-    /// raised would take it past messages that it has not seen.
-    fn is_overtaken(&self, query: &HistoryQuery, page: &Page) -> bool {
-        let looks_for_place = match query.range {
-            HistoryRange::Forward(Start::Earliest | Start::Last(_) | Start::Time(_)) => true,
-            HistoryRange::Forward(Start::Latest | Start::After(_)) | HistoryRange::Backward(_) => false,
-        };
-        let newest = self.lock().tails.newest(&query.topic);
-        looks_for_place && page.messages.is_empty() && newest.is_some_and(|newest| newest > page.head)
     }
 
     async fn within_deadline<T>(

@@ -76,7 +76,8 @@ async fn start_of(from: Start) -> Position {
     store.arrive.notify_one();
     let page = page.await.unwrap().unwrap();
     // As a session does it.
-    page.items.first().map_or(page.head, |(position, ..)| position.previous())
+    let end = if from == Start::Latest { page.head } else { page.end };
+    page.items.first().map_or(end, |(position, ..)| position.previous())
 }
 
 #[tokio::test]
