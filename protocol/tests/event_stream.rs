@@ -249,6 +249,24 @@ fn the_topics_that_moved_last_are_remembered() {
     assert_eq!(from, Start::After(Position::new(1_700_000_000_000, 1_000_000)));
 }
 
+// SSE-3
+#[test]
+fn a_checkpoint_forgets_what_is_older_and_nothing_else() {
+    let places = |tracker: &Tracker| match tracker.bookmark() {
+        Some(Bookmark::Several { since, places }) => (since, places.len()),
+        other => panic!("{other:?}"),
+    };
+    let mut tracker = Tracker::new(&filters(&["#"]), &Bookmark::Latest, Time(5));
+    assert!(tracker.pass(&topic("a"), Some(Position::new(1, 1)), Time(8)));
+    assert!(tracker.pass(&topic("b"), Some(Position::new(1, 1)), Time(9)));
+    tracker.checkpoint(Time(9));
+    assert_eq!(places(&tracker), (Time(9), 1), "a reader that resumes reads from 9 on again");
+    tracker.checkpoint(Time(7));
+    assert_eq!(places(&tracker), (Time(9), 1), "time does not go back");
+    tracker.checkpoint(Time(10));
+    assert_eq!(places(&tracker), (Time(10), 0));
+}
+
 /// A log with the time of each message, for a reader of several topics that comes and goes.
 struct World {
     logs: BTreeMap<Topic, Vec<u64>>,
