@@ -13,7 +13,8 @@
 //! | [`session`] | one client's conversation |
 //! | [`eventstream`] | server-sent events and lines of JSON, and the bookmarks of their readers |
 //! | [`sockjs`] | SockJS: frames, transports, the session behind requests that come and go |
-//! | [`stomp`] | STOMP: frames as bytes, destinations |
+//! | [`queue`] | work queues over a log: consumers, redelivery, dead letters |
+//! | [`stomp`] | STOMP: frames as bytes, destinations, one client's conversation |
 //! | [`limits`] | every limit, with its reason |
 
 pub mod codec;
@@ -24,6 +25,7 @@ pub mod eventstream;
 pub mod limits;
 pub mod message;
 pub mod position;
+pub mod queue;
 pub mod reason;
 pub mod session;
 pub mod sockjs;

@@ -92,6 +92,18 @@ pub const STOMP_HEAD_BYTES_MAX: usize = STOMP_LINE_BYTES_MAX + (8 << 10);
 /// The same before the client is known: a token ([`TOKEN_BYTES_MAX`]) and 4 KiB for the others, so that strangers cost little.
 pub const STOMP_LOGIN_BYTES_MAX: usize = TOKEN_BYTES_MAX + (4 << 10);
 
+/// Open transactions of one STOMP connection, as RabbitMQ has it. A further BEGIN is refused with an ERROR frame.
+pub const STOMP_TRANSACTIONS_MAX: usize = 16;
+
+/// Frames in one STOMP transaction, as RabbitMQ has it. A further one is refused with an ERROR frame.
+pub const STOMP_TRANSACTION_FRAMES_MAX: usize = 1024;
+
+/// Bytes of messages in one STOMP transaction: four of the largest. More are refused with an ERROR frame.
+pub const STOMP_TRANSACTION_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
+
+/// Messages of a work queue that one consumer may hold unsettled. A larger `prefetch-count` counts as this one.
+pub const STOMP_PREFETCH_MAX: u32 = 1000;
+
 /// Messages in one request of a SockJS client. More are refused with 413.
 pub const SOCKJS_MESSAGES_MAX: usize = REQUESTS_PER_FRAME_MAX;
 
@@ -110,3 +122,7 @@ pub const BOOKMARK_BYTES_MAX: usize = 128;
 
 /// Bytes of padding that a reader of an event stream may ask for, against proxies that hold back the first few KiB. More is cut.
 pub const EVENT_STREAM_PADDING_BYTES_MAX: usize = 4 << 10;
+
+/// Messages of a work queue between the oldest that is not settled and the newest that was dispatched: what the queue must remember one
+/// by one. While there are as many, consumers get only what came back.
+pub const QUEUE_WINDOW_MAX: u64 = 10_000;
