@@ -55,6 +55,12 @@ pub struct Delivery {
     pub erased: bool,
 }
 
+impl AsRef<Self> for Delivery {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// Why a message cannot be published. The sender must change it; retrying cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {

@@ -1,0 +1,377 @@
+//! One client's conversation in STOMP, between its bytes and a [`Session`].
+//!
+//! ```text
+//!   bytes ──── handle_bytes ──▶ ┌──────────────┐ ── poll_effect ───▶ verify, publish, watch, read, consume, settle, commit
+//!   feed ───── session_mut ───▶ │ Conversation │
+//!   queues ─── deliver ───────▶ └──────────────┘ ── poll_outgoing ─▶ frames, and heads of messages with what all readers share
+//! ```
+//!
+//! Pure, like the session in it, which brings readers to the head of their logs and judges what they may do. This side knows what STOMP
+//! has and the session has not: versions, receipts, transactions, subscriptions with names, acknowledgments.
+//!
+//! What is sent again and what is not: a subscription to a topic reads its log, so nothing of it waits for an acknowledgment, and a
+//! client resumes with the `offset` and `epoch` that it saw. Messages of work queues and durable subscriptions wait for one.
+//!
+//! `D` is a delivery as the shell shares it: cheap to clone, and a message behind it.
+
+mod connect;
+mod effect;
+mod publish;
+mod receipts;
+mod settle;
+mod subscribe;
+mod translate;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::command::{Command as Request, Request as Numbered, RequestId, Token};
+use crate::message::{Delivery, Time};
+use crate::queue::Settlement;
+use crate::reason::{CloseReason, Error, Goodbye};
+use crate::session::{self, Bounds, Grants, Session};
+use crate::topic::Topic;
+
+use super::Decoder;
+use super::destination::{Dialect, Speaker, Vocabulary};
+use super::encoder::{encode_frame, encode_refusal};
+use super::frame::{Command, Frame, Version};
+use super::refusal::Refusal;
+
+pub use connect::Credentials;
+pub use effect::{Effect, Outgoing, Settled};
+pub use subscribe::{Group, SubscriptionKey};
+
+use publish::Transaction;
+use receipts::Receipts;
+use settle::Held;
+use subscribe::Subscription;
+use translate::Note;
+
+/// What holds for all conversations of a listener.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bounds of the session inside.
+    pub bounds: Bounds,
+    /// How destinations are read.
+    pub vocabulary: Vocabulary,
+    /// The `server` header: name, slash, version.
+    pub server: String,
+    /// The broker can send a heart-beat this often; zero: it sends none.
+    pub beat_every: Duration,
+    /// The broker would like to hear from clients this often; zero: it does not care.
+    pub beat_wanted: Duration,
+    /// Messages of a work queue that a consumer may have without having settled them, where it does not say.
+    pub prefetch: u32,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Conversation<D> {
+    settings: Arc<Settings>,
+    /// The session's name, unique among all nodes.
+    name: String,
+    /// Who the client is by its handshake, as far as that said so.
+    known: Option<Grants>,
+    state: State,
+    version: Version,
+    decoder: Decoder,
+    session: Session<D>,
+    last_request: RequestId,
+    receipts: Receipts,
+    /// SUBSCRIBEs that the session inside did not answer.
+    awaited: HashSet<RequestId>,
+    subscriptions: Vec<Subscription>,
+    last_key: SubscriptionKey,
+    /// The number of the newest MESSAGE: what its `message-id` ends with.
+    last_tag: u64,
+    /// Messages of queues that were sent and not settled, by their numbers.
+    held: BTreeMap<u64, Held>,
+    transactions: Vec<Transaction>,
+    /// What the next message of a topic must tell besides itself.
+    notes: HashMap<Topic, Note>,
+    ready: VecDeque<Ready<D>>,
+    effects: VecDeque<Effect>,
+}
+
+/// What waits to be asked for.
+#[derive(Debug)]
+struct Ready<D> {
+    outgoing: Outgoing<D>,
+    /// What its being sent settles: a slow client with the mode `auto` gets no more of a queue than it takes.
+    settles: Option<Settled>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The first frame is awaited.
+    Greeting,
+    /// The shell finds out who the client is.
+    Verifying,
+    Open,
+    /// The client said goodbye: nothing more is read, and messages are not sent any more.
+    Leaving,
+    /// Nothing follows what waits to be sent.
+    Closed,
+}
+
+impl<D> Conversation<D>
+where
+    D: Clone + Deref,
+    D::Target: AsRef<Delivery>,
+{
+    /// A conversation that waits for its first frame. `known`: what the handshake of the carrier said about the client, which counts where
+    /// the frame says nothing.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, name: String, known: Option<Grants>) -> Self {
+        Self {
+            session: Session::new(settings.bounds, Grants::default()),
+            settings,
+            name,
+            known,
+            state: State::Greeting,
+            version: Version::V10,
+            decoder: Decoder::new(),
+            last_request: RequestId(0),
+            receipts: Receipts::default(),
+            awaited: HashSet::new(),
+            subscriptions: Vec::new(),
+            last_key: SubscriptionKey(0),
+            last_tag: 0,
+            held: BTreeMap::new(),
+            transactions: Vec::new(),
+            notes: HashMap::new(),
+            ready: VecDeque::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The session inside, for what its own effects and the feed say. Call [`advance`](Self::advance) afterwards.
+    pub const fn session_mut(&mut self) -> &mut Session<D> {
+        &mut self.session
+    }
+
+    /// The session inside.
+    #[must_use]
+    pub const fn session(&self) -> &Session<D> {
+        &self.session
+    }
+
+    /// What was agreed on; 1.0 before that.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Takes what the client sent. Nothing once the conversation ends.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        if matches!(self.state, State::Greeting | State::Verifying | State::Open) {
+            self.decoder.push(bytes);
+        }
+        self.advance();
+    }
+
+    /// Handles frames that are there, as far as there is room for what they bring: to be called after answers and when output drained.
+    pub fn advance(&mut self) {
+        while self.wants_input() {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    let receipt = frame.header("receipt").map(str::to_owned);
+                    if let Err(refusal) = self.handle(frame) {
+                        self.refuse(&refusal.about(receipt.as_deref()));
+                    }
+                }
+                Ok(None) => return,
+                Err(refusal) => return self.refuse(&refusal),
+            }
+        }
+    }
+
+    /// Whether more should be read from the client: nobody finds out who it is, and what it asked before was answered for the most part.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        let has_room = self.receipts.len() < self.settings.bounds.requests_in_flight;
+        match self.state {
+            State::Greeting => true,
+            State::Open => has_room && self.session.wants_input(),
+            State::Verifying | State::Leaving | State::Closed => false,
+        }
+    }
+
+    /// Whether the conversation is over, but for what waits to be sent.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// The next thing to do for the conversation.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.effects.pop_front() {
+            return Some(effect);
+        }
+        loop {
+            match self.session.poll_effect()? {
+                // Its goodbye becomes an ERROR, which closes by itself.
+                session::Effect::Close => {}
+                effect => return Some(Effect::Session(effect)),
+            }
+        }
+    }
+
+    /// The next thing to send. To be asked only while the connection takes more: what is not asked for stays in its log.
+    pub fn poll_outgoing(&mut self) -> Option<Outgoing<D>> {
+        loop {
+            if let Some(Ready { outgoing, settles }) = self.ready.pop_front() {
+                if self.ready.is_empty() {
+                    self.ready = VecDeque::new();
+                }
+                if let Some(settled) = settles {
+                    let id = self.next_request();
+                    self.effects.push_back(Effect::Settle { id, settled });
+                }
+                return Some(outgoing);
+            }
+            if self.state == State::Closed {
+                return None;
+            }
+            let outgoing = self.session.poll_outgoing()?;
+            self.translate(outgoing);
+        }
+    }
+
+    /// Says goodbye with an ERROR frame and closes.
+    pub fn close(&mut self, goodbye: &Goodbye) {
+        let message = match goodbye.reason {
+            CloseReason::GoingAway => "Server shutting down",
+            CloseReason::SlowReader => "Too slow",
+            CloseReason::Overloaded => "Overloaded",
+            _ => "Connection closed",
+        };
+        self.refuse(&Refusal::closing(goodbye.reason, message, goodbye.text.clone()));
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Refusal> {
+        if self.state == State::Greeting {
+            return self.connect(&frame);
+        }
+        match frame.command {
+            Command::Send => self.send(frame),
+            Command::Subscribe => self.subscribe(&frame),
+            Command::Unsubscribe => self.unsubscribe(&frame),
+            Command::Ack => self.acknowledge(&frame, Settlement::Done),
+            Command::Nack => {
+                let is_dropped = frame.header("requeue") == Some("false");
+                self.acknowledge(&frame, if is_dropped { Settlement::Reject } else { Settlement::Requeue })
+            }
+            Command::Begin => self.begin(&frame),
+            Command::Commit => self.commit(&frame),
+            Command::Abort => self.abort(&frame),
+            Command::Disconnect => {
+                self.leave(&frame);
+                Ok(())
+            }
+            Command::Connect | Command::Stomp => {
+                Err(Refusal::new("Bad CONNECT", "this connection has a session already"))
+            }
+            Command::Connected | Command::Message | Command::Receipt | Command::Error => {
+                Err(Refusal::bad_command(frame.command.as_str()))
+            }
+        }
+    }
+
+    /// A DISCONNECT: its receipt comes once everything before it was carried out.
+    fn leave(&mut self, frame: &Frame) {
+        self.state = State::Leaving;
+        self.transactions.clear();
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            self.cancel(&subscription, false);
+        }
+        let id = self.next_request();
+        self.receipts.push(id, frame.header("receipt"));
+        self.settle_request(id);
+    }
+
+    /// Sends an ERROR and closes.
+    fn refuse(&mut self, refusal: &Refusal) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.state = State::Closed;
+        let mut out = BytesMut::new();
+        encode_refusal(self.version, refusal, &mut out);
+        self.ready.push_back(Ready { outgoing: Outgoing::Frame(out.freeze()), settles: None });
+        self.effects.push_back(Effect::Close(refusal.reason));
+        self.session.end();
+    }
+
+    /// A request was carried out: receipts that waited for it are sent, in the order of their frames.
+    fn settle_request(&mut self, id: RequestId) {
+        self.receipts.settle(id);
+        while let Some(receipt) = self.receipts.pop_done() {
+            if let Some(receipt) = receipt {
+                self.push_frame(Command::Receipt, &[("receipt-id", &receipt)]);
+            }
+        }
+        if self.state == State::Leaving && self.receipts.len() == 0 {
+            self.state = State::Closed;
+            self.effects.push_back(Effect::Close(CloseReason::Normal));
+            self.session.end();
+        }
+    }
+
+    /// A request failed: that is an error, and errors end a conversation.
+    fn fail_request(&mut self, id: RequestId, error: &Error) {
+        let receipt = self.receipts.receipt_of(id).map(str::to_owned);
+        self.refuse(&translate::refusal(error).about(receipt.as_deref()));
+    }
+
+    /// A frame that needs no answer of the shell was carried out.
+    fn done(&mut self, frame: &Frame) {
+        if let Some(receipt) = frame.header("receipt") {
+            let id = self.next_request();
+            self.receipts.push(id, Some(receipt));
+            self.settle_request(id);
+        }
+    }
+
+    fn push_frame(&mut self, command: Command, headers: &[(&str, &str)]) {
+        let mut out = BytesMut::new();
+        encode_frame(self.version, command, headers, b"", &mut out);
+        self.ready.push_back(Ready { outgoing: Outgoing::Frame(out.freeze()), settles: None });
+    }
+
+    /// Asks the session inside; its reply has this id.
+    fn request(&mut self, id: RequestId, command: Request) {
+        // The time is for pings, which STOMP does not have.
+        self.session.handle(Time(0), Ok(Numbered { id, command }));
+        // At once, so that what is asked of the shell has the order of the frames.
+        while let Some(effect) = self.session.poll_effect() {
+            self.effects.push_back(Effect::Session(effect));
+        }
+    }
+
+    const fn next_request(&mut self) -> RequestId {
+        self.last_request.0 += 1;
+        self.last_request
+    }
+
+    fn speaker(&self) -> Speaker<'_> {
+        Speaker { subject: &self.session.grants().subject, session: &self.name }
+    }
+}
+
+/// The value of a header that must be there.
+fn required<'a>(frame: &'a Frame, name: &str, message: &'static str) -> Result<&'a str, Refusal> {
+    frame.header(name).ok_or_else(|| {
+        Refusal::new(message, format!("{} must include a '{name}' header", frame.command.as_str()))
+    })
+}
+
+/// A token that is not shown in logs.
+fn secret(text: &str) -> Token {
+    Token(text.to_owned())
+}
