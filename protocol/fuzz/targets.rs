@@ -4,10 +4,20 @@
 //! Each takes any bytes, panics if a promise of the crate is broken, and returns what came of the bytes in a few words. An
 //! outcome that was not seen before makes an input worth mutating further.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bongsu_protocol::codec::{self, Format};
 use bongsu_protocol::command::{Command, Request};
-use bongsu_protocol::event::Event;
-use bongsu_protocol::stomp::{self, Decoder, Frame, Refusal, Version};
+use bongsu_protocol::event::{Event, Published};
+use bongsu_protocol::eventstream::Bookmark;
+use bongsu_protocol::message::{Delivery, Message, Time};
+use bongsu_protocol::position::Position;
+use bongsu_protocol::session::{self, Bounds, Grants, TopicKind};
+use bongsu_protocol::sockjs;
+use bongsu_protocol::stomp::conversation::{Effect, Outgoing, Settings};
+use bongsu_protocol::stomp::destination::Vocabulary;
+use bongsu_protocol::stomp::{self, Conversation, Decoder, Frame, Refusal, Version};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use bytes::{Bytes, BytesMut};
 
@@ -20,6 +30,8 @@ pub(crate) fn run(target: &str, bytes: &[u8]) -> String {
         "events_binary" => events(Format::Binary, bytes),
         "topics" => topics(bytes),
         "stomp" => stomp(bytes),
+        "conversation" => conversation(bytes),
+        "sockjs" => sockjs(bytes),
         other => panic!("there is no target {other}"),
     }
 }
@@ -198,6 +210,138 @@ fn stomp_frames(version: Version, bytes: &[u8], piece_bytes: usize) -> (Vec<Fram
         }
     }
     (frames, None)
+}
+
+/// A client that may do everything says anything, in pieces, to a shell that answers all at once: what it hears are frames, an error is the
+/// last of them, and no more is in flight than the bounds say.
+fn conversation(bytes: &[u8]) -> String {
+    let bounds = Bounds { outbox_bytes: 10_000, subscriptions: 5, topics: 5, requests_in_flight: 3 };
+    let settings = Settings {
+        bounds,
+        vocabulary: Vocabulary::default(),
+        server: "bongsu/1".to_owned(),
+        beat_every: Duration::from_secs(10),
+        beat_wanted: Duration::from_secs(10),
+        prefetch: 2,
+    };
+    let mut chat = Conversation::new(Arc::new(settings), "s1".to_owned(), None);
+    let mut heard: Vec<Frame> = Vec::new();
+    let mut decoder = Decoder::new();
+    let mut outcome = String::new();
+    for piece in bytes.chunks(bytes.first().map_or(1, |first| usize::from(*first) + 1)) {
+        chat.handle_bytes(piece);
+        loop {
+            let mut is_quiet = true;
+            while let Some(effect) = chat.poll_effect() {
+                is_quiet = false;
+                let name = format!("{effect:?}");
+                outcome.push_str(name.split([' ', '(']).next().unwrap_or_default());
+                answer(&mut chat, effect);
+            }
+            let mut out = BytesMut::new();
+            while let Some(outgoing) = chat.poll_outgoing() {
+                is_quiet = false;
+                match outgoing {
+                    Outgoing::Frame(frame) => out.extend_from_slice(&frame),
+                    Outgoing::Message { head, tail, delivery } => {
+                        out.extend_from_slice(&head);
+                        stomp::encode_message_tail(tail, &delivery, &mut out);
+                    }
+                }
+            }
+            decoder.use_version(chat.version());
+            decoder.push(&out);
+            while let Some(frame) = decoder.next_frame().expect("what the broker says is a frame") {
+                heard.push(frame);
+            }
+            chat.advance();
+            if is_quiet {
+                break;
+            }
+        }
+    }
+    let errors = heard.iter().filter(|frame| frame.command == stomp::Command::Error).count();
+    assert!(errors <= 1, "one error ends it");
+    if let (1, Some(last)) = (errors, heard.last()) {
+        assert_eq!(last.command, stomp::Command::Error, "nothing follows an error");
+        assert!(chat.is_closed());
+        outcome.push_str(last.header("message").unwrap_or_default());
+    }
+    outcome
+}
+
+fn answer(chat: &mut Conversation<Arc<Delivery>>, effect: Effect) {
+    let position = Position::new(1, 1);
+    match effect {
+        Effect::Verify(_) => chat.verified(Ok(Some(Grants::everything()))),
+        Effect::Commit { id, messages, .. } => {
+            assert!(messages.iter().all(|message| message.message.validate().is_ok()));
+            chat.committed(id, Ok(()));
+        }
+        Effect::Consume { id, subscription, topic, .. } => {
+            chat.consuming(id, Ok(()));
+            let message = Message::new("x");
+            let publisher = String::new();
+            let delivery = Delivery {
+                topic,
+                position: Some(position),
+                time: Time(1),
+                publisher,
+                message,
+                erased: false,
+            };
+            chat.deliver(subscription, position, false, &Arc::new(delivery));
+        }
+        Effect::Settle { id, settled } => {
+            assert_eq!(settled.positions, [position], "each is settled once");
+            chat.settled(id, Ok(()));
+        }
+        Effect::Session(session::Effect::Publish { id, messages }) => {
+            for (part, message) in messages {
+                assert!(message.message.validate().is_ok());
+                chat.session_mut().published(id, part, Ok(Published { position: None, duplicate: false }));
+            }
+        }
+        Effect::Session(session::Effect::Watch { filter }) => {
+            chat.session_mut().watched(&filter, TopicKind::Live, Time(1));
+        }
+        Effect::Session(session::Effect::List { filter, .. }) => {
+            chat.session_mut().listed(&filter, Ok(Vec::new()))
+        }
+        Effect::Session(_) | Effect::Beat { .. } | Effect::Cancel { .. } | Effect::Close(_) => {}
+    }
+}
+
+/// What a SockJS client sends: messages that can be sent back to it and are read as the same, or an error. And a path or a bookmark, which
+/// mean the same when they are written again.
+fn sockjs(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(bookmark) = text.parse::<Bookmark>() {
+        assert_eq!(bookmark.to_string().parse(), Ok(bookmark));
+        return "bookmark".to_owned();
+    }
+    if let Some(route) = sockjs::Route::parse(&text) {
+        return format!("{:?}", std::mem::discriminant(&route));
+    }
+    let form = sockjs::parse_jsonp_send("application/x-www-form-urlencoded", bytes);
+    if let Ok(messages) = &form {
+        return format!("form {}", messages.len().min(4));
+    }
+    let messages = match sockjs::parse_xhr_send(bytes) {
+        Ok(messages) => messages,
+        Err(invalid) => return gist(&invalid.to_string()),
+    };
+    let timing = sockjs::Timing { heartbeat: Duration::MAX / 4, disconnect: Duration::MAX / 4 };
+    let mut session = sockjs::Session::new(Duration::ZERO, timing);
+    session.attach(Duration::ZERO, sockjs::Transport::WebSocket, None).expect("the first request");
+    assert_eq!(session.poll_chunk(Duration::ZERO).expect("an open frame").bytes, "o");
+    for message in &messages {
+        session.send(message.clone());
+    }
+    if let Some(chunk) = session.poll_chunk(Duration::ZERO) {
+        assert_eq!(sockjs::parse_xhr_send(&chunk.bytes[1..]).as_ref(), Ok(&messages));
+    }
+    format!("messages {}", messages.len().min(4))
 }
 
 /// A text without what an input put into it: numbers, and names between backticks.

@@ -72,6 +72,41 @@ fn stomp_frames_keep_their_promises() {
     fuzz("stomp", streams.iter().map(|stream| stream.as_bytes().to_vec()).collect());
 }
 
+#[test]
+fn conversations_keep_their_promises() {
+    let open = "CONNECT\naccept-version:1.2\n\n\0\n";
+    let streams = [
+        "SEND\ndestination:/topic/a\nreceipt:1\n\nx\0DISCONNECT\nreceipt:2\n\n\0",
+        "SUBSCRIBE\nid:1\ndestination:/topic/a.*\nreceipt:1\n\n\0UNSUBSCRIBE\nid:1\n\n\0",
+        "SUBSCRIBE\nid:q\ndestination:/queue/a\nack:client\n\n\0ACK\nid:s1@1\nreceipt:3\n\n\0NACK\nid:s1@1\n\n\0",
+        "SUBSCRIBE\nid:q\ndestination:/queue/a\nprefetch-count:1\n\n\0",
+        "SUBSCRIBE\nid:d\ndestination:/topic/a\ndurable:true\noffset:first\n\n\0",
+        "BEGIN\ntransaction:t\n\n\0SEND\ndestination:/topic/a\ntransaction:t\n\nx\0COMMIT\ntransaction:t\n\n\0",
+        "BEGIN\ntransaction:t\n\n\0ABORT\ntransaction:t\n\n\0",
+        "SEND\ndestination:/queue/a\nreply-to:/temp-queue/b\n\nx\0",
+    ];
+    let mut seeds: Vec<_> = streams.iter().map(|stream| format!("{open}{stream}").into_bytes()).collect();
+    seeds.push(
+        b"STOMP\naccept-version:1.0\nheart-beat:1,1\n\n\0SUBSCRIBE\ndestination:/user/a/b\n\n\0".to_vec(),
+    );
+    fuzz("conversation", seeds);
+}
+
+#[test]
+fn sockjs_messages_keep_their_promises() {
+    let inputs = [
+        r#"["a","\ud83d\ude00","\ud800"]"#,
+        "d=%5B%22a+b%22%5D",
+        "/000/S/xhr_send/",
+        "/iframe-1.html",
+        "b.B,AAAAAAAAB.B,BBBBBBBBC.D",
+        "7:42",
+        r#""a""#,
+        "[]",
+    ];
+    fuzz("sockjs", inputs.iter().map(|input| input.as_bytes().to_vec()).collect());
+}
+
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>) {
     let seed = variable("BONGSU_FUZZ_SEED").unwrap_or_else(rand::random);
     let time = Duration::from_secs(variable("BONGSU_FUZZ_SECONDS").unwrap_or(2));
@@ -112,7 +147,7 @@ fn tried(target: &str, input: &[u8]) -> String {
 
 /// An input made of one or two others.
 fn mutated(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
-    const WORDS: [&[u8]; 24] = [
+    const WORDS: [&[u8]; 28] = [
         b"\"data\":",
         b"\"text\":",
         b"\"bytes\":",
@@ -137,6 +172,10 @@ fn mutated(inputs: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
         b"SEND\n",
         b"content-length:",
         b"\\c",
+        b"receipt:9\n",
+        b"transaction:t\n",
+        b"destination:/queue/a\n",
+        b"\n\n\0",
     ];
     let mut input = inputs.choose(random).unwrap().clone();
     for _ in 0..random.random_range(1..6) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Why a session closes, as the application on the other side sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// 1000, or 3000 to 4999 for applications; also those of [`Close`]'s constants.
+    /// 1000, or 3000 to 4999 for applications; the others are this side's own.
     pub code: u16,
     /// For people.
     pub reason: String,

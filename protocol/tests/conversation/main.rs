@@ -4,6 +4,7 @@
 
 mod chat;
 mod queues;
+mod workers;
 
 use std::time::Duration;
 
