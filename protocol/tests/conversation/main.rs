@@ -410,6 +410,24 @@ fn a_node_that_goes_away_says_so_in_an_error() {
 }
 
 #[test]
+fn receipts_that_nobody_reads_have_a_bound() {
+    let mut chat = Chat::open("1.2");
+    chat.say(&"BEGIN\ntransaction:t\nreceipt:b\n\n^ABORT\ntransaction:t\nreceipt:a\n\n^".repeat(100));
+    assert!(!chat.conversation.wants_input());
+    let mut n_heard = 0;
+    loop {
+        let heard = chat.hear().len();
+        assert!(heard <= 10, "no more than the bound at once");
+        n_heard += heard;
+        chat.conversation.advance();
+        if heard == 0 {
+            break;
+        }
+    }
+    assert_eq!(n_heard, 200);
+}
+
+#[test]
 fn requests_in_flight_have_a_bound() {
     let mut chat = Chat::open("1.2");
     chat.say(&"SEND\ndestination:/topic/a\nreceipt:r\n\nx^".repeat(100));

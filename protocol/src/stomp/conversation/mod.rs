@@ -95,6 +95,8 @@ pub struct Conversation<D> {
     /// What the next message of a topic must tell besides itself.
     notes: HashMap<Topic, Note>,
     ready: VecDeque<Ready<D>>,
+    /// Whole frames in it: receipts for the most part, of which a client that never reads could ask for any number.
+    n_frames: usize,
     effects: VecDeque<Effect>,
 }
 
@@ -146,6 +148,7 @@ where
             transactions: Vec::new(),
             notes: HashMap::new(),
             ready: VecDeque::new(),
+            n_frames: 0,
             effects: VecDeque::new(),
         }
     }
@@ -194,7 +197,7 @@ where
     /// Whether more should be read from the client: nobody finds out who it is, and what it asked before was answered for the most part.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        let has_room = self.receipts.len() < self.settings.bounds.requests_in_flight;
+        let has_room = self.receipts.len() + self.n_frames < self.settings.bounds.requests_in_flight;
         match self.state {
             State::Greeting => true,
             State::Open => has_room && self.session.wants_input(),
@@ -228,6 +231,9 @@ where
             if let Some(Ready { outgoing, settles }) = self.ready.pop_front() {
                 if self.ready.is_empty() {
                     self.ready = VecDeque::new();
+                }
+                if matches!(outgoing, Outgoing::Frame(_)) {
+                    self.n_frames -= 1;
                 }
                 if let Some(settled) = settles {
                     let id = self.next_request();
@@ -303,6 +309,7 @@ where
         self.state = State::Closed;
         let mut out = BytesMut::new();
         encode_refusal(self.version, refusal, &mut out);
+        self.n_frames += 1;
         self.ready.push_back(Ready { outgoing: Outgoing::Frame(out.freeze()), settles: None });
         self.effects.push_back(Effect::Close(refusal.reason));
         self.session.end();
@@ -341,6 +348,7 @@ where
     fn push_frame(&mut self, command: Command, headers: &[(&str, &str)]) {
         let mut out = BytesMut::new();
         encode_frame(self.version, command, headers, b"", &mut out);
+        self.n_frames += 1;
         self.ready.push_back(Ready { outgoing: Outgoing::Frame(out.freeze()), settles: None });
     }
 
