@@ -249,6 +249,19 @@ fn every_subscription_of_one_destination_gets_its_messages() {
 
 // ST-24
 #[test]
+fn a_page_may_subscribe_twice_before_the_first_is_there() {
+    let mut chat = Chat::open("1.2");
+    chat.say("SUBSCRIBE\nid:a\ndestination:/topic/x\n\n^SUBSCRIBE\nid:b\ndestination:/topic/x\n\n^");
+    assert_eq!(filters(&chat.effects()), ["x"]);
+    assert_eq!(chat.hear(), [], "no error");
+    chat.make_live("x");
+    chat.offer(&delivery("x", 1));
+    let ids: Vec<_> = chat.hear().iter().map(|f| f.header("subscription").unwrap().to_owned()).collect();
+    assert_eq!(ids, ["a", "b"]);
+}
+
+// ST-24
+#[test]
 fn what_the_client_may_not_consume_is_refused() {
     let mut chat = Chat::new();
     chat.say("CONNECT\naccept-version:1.2\n\n^");
