@@ -121,6 +121,20 @@ fn with_the_mode_auto_sending_settles() {
     assert_eq!(settled(&mut chat)[0].1.positions, [at(1)]);
 }
 
+// ST-31
+#[test]
+fn an_answer_that_comes_after_an_error_says_nothing() {
+    let mut chat = Chat::open("1.2");
+    let key = consumer(&mut chat, "ack:client");
+    let ids = deliver(&mut chat, key, &[1]);
+    chat.say(&format!("ACK\nid:{}\nreceipt:r\n\n^WIBBLE\n\n^", ids[0]));
+    let settled = settled(&mut chat);
+    assert_eq!(settled.len(), 1, "what was said before the error counts");
+    chat.hear_one(Command::Error);
+    chat.conversation.settled(settled[0].0, Ok(()));
+    assert_eq!(chat.hear(), []);
+}
+
 // ST-25
 #[test]
 fn a_consumer_that_ends_holds_nothing() {

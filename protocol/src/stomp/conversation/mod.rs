@@ -317,6 +317,10 @@ where
 
     /// A request was carried out: receipts that waited for it are sent, in the order of their frames.
     fn settle_request(&mut self, id: RequestId) {
+        if self.state == State::Closed {
+            // An ERROR is the last frame.
+            return;
+        }
         self.receipts.settle(id);
         while let Some(receipt) = self.receipts.pop_done() {
             if let Some(receipt) = receipt {
