@@ -16,6 +16,7 @@ pub mod drain;
 pub mod feed;
 pub mod heard;
 pub mod history;
+pub mod http;
 pub mod http_client;
 pub mod hub;
 pub mod interest;

@@ -203,6 +203,8 @@ settings! {
         pub allowed_origins: Vec<AllowedOrigin> = "[]";
         /// How long a connection may take to send a request's header. Then it is closed.
         pub header_timeout: Duration = "10s" in "1s"..="5m";
+        /// How long a long poll waits for something new. Proxies tend to cut silent requests after 30 or 60 seconds.
+        pub long_poll_timeout: Duration = "25s" in "1s"..="10m";
     }
 
     /// WebSocket connections.

@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::publisher::Waiting;
 
 /// Something that was waited for.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The publisher has room.
     Room,
     /// A request's own answer.
@@ -29,23 +29,23 @@ pub(super) enum Answer {
 
 /// Answers that are under way. Bounded by what the session asks for: its requests in flight, one page, one listing per pattern.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// Made with the first of them and dropped with the last, so that an idle connection holds nothing.
     under_way: Option<Box<FuturesUnordered<BoxFuture<'static, Answer>>>>,
     waits_for_room: bool,
 }
 
 impl Answers {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.under_way.is_none()
     }
 
-    pub(super) const fn is_waiting_for_room(&self) -> bool {
+    pub(crate) const fn is_waiting_for_room(&self) -> bool {
         self.waits_for_room
     }
 
     /// The next answer. Only to be called if there is one under way.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(crate) async fn next(&mut self) -> Answer {
         let answer = match &mut self.under_way {
             Some(under_way) => under_way.next().await,
             None => None,
@@ -60,7 +60,7 @@ impl Answers {
         answer
     }
 
-    pub(super) fn wait_for_room(&mut self, node: &Arc<Node>, waiting: Waiting) {
+    pub(crate) fn wait_for_room(&mut self, node: &Arc<Node>, waiting: Waiting) {
         self.waits_for_room = true;
         let node = Arc::clone(node);
         self.push(async move {
@@ -69,17 +69,17 @@ impl Answers {
         });
     }
 
-    pub(super) fn history(&mut self, node: &Arc<Node>, id: RequestId, query: HistoryQuery) {
+    pub(crate) fn history(&mut self, node: &Arc<Node>, id: RequestId, query: HistoryQuery) {
         let node = Arc::clone(node);
         self.push(async move { Answer::Reply(id, node.history().page(query).await.map(Reply::History)) });
     }
 
-    pub(super) fn catch_up(&mut self, node: &Arc<Node>, query: HistoryQuery) {
+    pub(crate) fn catch_up(&mut self, node: &Arc<Node>, query: HistoryQuery) {
         let node = Arc::clone(node);
         self.push(async move { Answer::Page(node.history().catch_up(query).await) });
     }
 
-    pub(super) fn list(&mut self, node: &Arc<Node>, filter: TopicFilter, after: Option<Topic>) {
+    pub(crate) fn list(&mut self, node: &Arc<Node>, filter: TopicFilter, after: Option<Topic>) {
         let node = Arc::clone(node);
         self.push(async move {
             let query = TopicsQuery { filter: filter.clone(), after, limit: LIST_LOGS_MAX };

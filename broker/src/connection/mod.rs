@@ -3,7 +3,7 @@
 //! One loop, one owner. Nothing in the loop waits for the socket to take bytes: what cannot be written stays in the
 //! [`Outbound`], which bounds it, and is written when the socket is ready again.
 
-mod answers;
+pub(crate) mod answers;
 mod io;
 mod timers;
 

@@ -15,7 +15,7 @@ mod tail;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bongsu_persistence::store::{self, ChangeMark, Changes, LogBounds, Store, TopicsQuery};
+use bongsu_persistence::store::{self, ChangeMark, Changes, LogBounds, Removal, Store, TopicsQuery};
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::Page;
 use bongsu_protocol::position::Position;
@@ -148,6 +148,18 @@ impl History {
     pub async fn topics(&self, query: TopicsQuery) -> Result<Vec<LogBounds>, Error> {
         let _permit = self.permits.acquire().await;
         self.within_deadline(self.store.topics(query)).await
+    }
+
+    /// Takes all of something away, in bounded steps, and forgets what is remembered of the topic.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up); removing again is always safe.
+    pub async fn remove(&self, topic: &Topic, removal: Removal) -> Result<(), Error> {
+        while self.within_deadline(self.store.remove(removal.clone())).await?.more {}
+        let mut state = self.lock();
+        state.flights.retain(|query, _| query.topic != *topic);
+        state.tails.forget(topic);
+        Ok(())
     }
 
     /// Whether the store answers. Does not wait for its turn among the reads: many readers are no reason to call it away.

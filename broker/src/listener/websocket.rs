@@ -58,7 +58,7 @@ pub(super) fn origins(allowed: &[AllowedOrigin]) -> anyhow::Result<Origins> {
 }
 
 /// A node on loopback without tokens trusts whoever reaches it: that must not be a page of another machine.
-fn own_hosts(settings: &Settings) -> OwnHosts {
+pub(super) fn own_hosts(settings: &Settings) -> OwnHosts {
     let trusts_all = settings.listen.ip().to_canonical().is_loopback() && settings.auth.tokens.0.is_empty();
     if trusts_all { OwnHosts::Loopback } else { OwnHosts::Any }
 }

@@ -7,7 +7,7 @@ use bongsu_protocol::message::{Delivery, NewMessage};
 use bongsu_protocol::session::SlowReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Completion, Readers};
+use super::{Acknowledgments, Completion, Readers};
 use crate::clock;
 use crate::delivery::Shared;
 use crate::hub::Fanout;
@@ -83,7 +83,7 @@ async fn run(readers: Readers, mut queue: mpsc::Receiver<(LiveMessage, OwnedSema
     while queue.recv_many(&mut batch, LIVE_BATCH_MAX).await > 0 {
         let time = clock::wall();
         let mut fanout = Vec::with_capacity(batch.len());
-        let mut acknowledgments = Vec::with_capacity(batch.len());
+        let mut acknowledgments = Acknowledgments::default();
         let mut publishes = Vec::with_capacity(batch.len());
         for (message, _permit) in batch.drain(..) {
             let LiveMessage {
@@ -99,7 +99,7 @@ async fn run(readers: Readers, mut queue: mpsc::Receiver<(LiveMessage, OwnedSema
             completion.defer(Ok(Published { position: None, duplicate: false }), &mut acknowledgments);
         }
         readers.fan_out(fanout).await;
-        readers.hub.acknowledge(acknowledgments).await;
+        acknowledgments.send(&readers.hub).await;
         telemetry::acknowledged(publishes, &METRICS.live_publish_seconds);
     }
 }

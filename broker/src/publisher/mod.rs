@@ -20,6 +20,7 @@ use bongsu_protocol::event::Published;
 use bongsu_protocol::message::{Delivery, NewMessage};
 use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::SlowReader;
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::{Kind, Policies};
@@ -57,6 +58,8 @@ pub enum Completion {
         /// Which place.
         part: usize,
     },
+    /// A task that waits for just this message.
+    Caller(Caller),
     /// Nobody.
     Nobody,
 }
@@ -66,6 +69,26 @@ pub enum Completion {
 pub struct Pending {
     completion: Completion,
     publish: telemetry::Publish,
+}
+
+/// The way back to a task that waits for one message.
+pub type Caller = oneshot::Sender<Result<Published, Error>>;
+
+/// Who is to be told, once readers were offered the messages.
+#[derive(Default)]
+struct Acknowledgments {
+    connections: Vec<Acknowledgment>,
+    callers: Vec<(Caller, Result<Published, Error>)>,
+}
+
+impl Acknowledgments {
+    async fn send(self, hub: &Hub) {
+        hub.acknowledge(self.connections).await;
+        for (caller, result) in self.callers {
+            // Who went away is not told.
+            let _ = caller.send(result);
+        }
+    }
 }
 
 /// A message that found the queues full. Give it to [`Publisher::wait`] before the same publisher's next.
@@ -236,7 +259,7 @@ impl Readers {
 /// What happens after each commit, in the order of commits.
 async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, Pending)>) {
     let mut messages = Vec::with_capacity(outcomes.len());
-    let mut acknowledgments = Vec::with_capacity(outcomes.len());
+    let mut acknowledgments = Acknowledgments::default();
     let mut publishes = Vec::with_capacity(outcomes.len());
     for (outcome, Pending { completion, publish }) in outcomes {
         let result = match outcome {
@@ -262,7 +285,7 @@ async fn committed(readers: &Readers, outcomes: Vec<(Result<Appended, Failure>, 
     METRICS.batches.add(1);
     METRICS.stored.add(messages.len() as u64);
     readers.tell(messages).await;
-    readers.hub.acknowledge(acknowledgments).await;
+    acknowledgments.send(&readers.hub).await;
     telemetry::acknowledged(publishes, &METRICS.publish_seconds);
 }
 
@@ -271,16 +294,18 @@ impl Completion {
     fn complete(self, result: Result<Published, Error>) {
         match self {
             Self::Connection { outbound, id, part } => outbound.lock().session.published(id, part, result),
+            Self::Caller(caller) => drop(caller.send(result)),
             Self::Nobody => {}
         }
     }
 
     /// Tells whoever waits; connections by way of their shard, after what was fanned out.
-    fn defer(self, result: Result<Published, Error>, acknowledgments: &mut Vec<Acknowledgment>) {
+    fn defer(self, result: Result<Published, Error>, acknowledgments: &mut Acknowledgments) {
         match self {
             Self::Connection { outbound: to, id, part } => {
-                acknowledgments.push(Acknowledgment { to, id, part, result });
+                acknowledgments.connections.push(Acknowledgment { to, id, part, result });
             }
+            Self::Caller(caller) => acknowledgments.callers.push((caller, result)),
             Self::Nobody => {}
         }
     }

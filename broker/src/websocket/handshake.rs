@@ -180,6 +180,37 @@ pub fn check<B>(request: &Request<B>, settings: &Settings) -> Result<Accepted, R
     Ok(Accepted { subprotocol, deflate, token, status, headers })
 }
 
+/// Who sends a request that is no WebSocket's: its token, and whether a page that is trusted sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identified {
+    /// The token that came with the request; not yet verified.
+    pub token: Option<Token>,
+    /// Whether a page of a named origin, or of this very host, sent it.
+    pub is_trusted_page: bool,
+}
+
+/// Decides whether a plain HTTP request may be answered, by its origin and its host.
+///
+/// Browsers send no `Origin` with a page's own reads. So where only names of this machine are trusted, the host has to be one
+/// of them even without: a stranger's page whose name points here is told apart by nothing else.
+///
+/// # Errors
+///
+/// [`Rejected`]: 403 for an origin or a host that is not allowed, 400 for a malformed host or token.
+pub fn identify<B>(
+    request: &Request<B>,
+    origins: &Origins,
+    own_hosts: OwnHosts,
+) -> Result<Identified, Rejected> {
+    let host = host(request)?;
+    let asker = origin::check(request.headers(), host, origins, own_hosts)?;
+    if !request.headers().contains_key(header::ORIGIN) {
+        origin::check_host(host, origins, own_hosts)?;
+    }
+    let token = token::find(request.headers(), request.uri().query(), std::iter::empty(), asker)?;
+    Ok(Identified { token, is_trusted_page: asker == origin::Asker::TrustedPage })
+}
+
 /// RFC 6455, 4.2.1: everything that only HTTP/1 asks for. Returns the accept key.
 fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Rejected> {
     let headers = request.headers();

@@ -96,6 +96,20 @@ pub(super) fn check(
     }
 }
 
+/// Judges the host of a request without an `Origin`.
+pub(super) fn check_host(host: &str, origins: &Origins, own_hosts: OwnHosts) -> Result<(), Rejected> {
+    let as_origin = |scheme: &str| Origin::parse(&format!("{scheme}://{host}"));
+    let is_own = as_origin("http").is_some_and(|origin| origin.is_loopback());
+    let is_listed =
+        || ["http", "https"].into_iter().filter_map(as_origin).any(|origin| origins.lists(&origin.normal()));
+    if own_hosts == OwnHosts::Any || *origins == Origins::Any || is_own || is_listed() {
+        return Ok(());
+    }
+    let text =
+        "this node has no tokens, so it answers to localhost only: allow the origin of this host by name";
+    Err(Rejected::new(StatusCode::FORBIDDEN, text))
+}
+
 /// An origin in its parts, with the port that its scheme implies.
 struct Origin {
     scheme: String,

@@ -1,0 +1,133 @@
+//! A session that only reads, driven for a request instead of for a socket.
+//!
+//! What a WebSocket's own task does for its session, whoever holds a [`Reader`] does by waiting for it. Nothing is read ahead: while
+//! nobody takes what came, the session's outbox fills, and its cursors fall back to the log.
+
+use std::sync::Arc;
+
+use bongsu_protocol::codec::Format;
+use bongsu_protocol::command::{Command, Request, RequestId, Subscription};
+use bongsu_protocol::session::{Effect, Grants, Outgoing, Session};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::connection::answers::{Answer, Answers};
+use crate::delivery::{SharedDelivery, Wire};
+use crate::metrics::METRICS;
+use crate::node::Node;
+use crate::outbound::Outbound;
+
+/// See the [module](self). Dropping it ends its subscriptions.
+pub(super) struct Reader {
+    node: Arc<Node>,
+    outbound: Arc<Outbound>,
+    answers: Answers,
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Something can be taken.
+    Outgoing,
+    /// The time has come.
+    Due,
+}
+
+impl Reader {
+    /// Begins to read. What comes of each subscription is the reader's first event.
+    pub(super) fn begin(node: &Arc<Node>, grants: Grants, subscriptions: Vec<Subscription>) -> Self {
+        let mut session = Session::new(node.bounds(), grants);
+        let command = Command::Subscribe(subscriptions);
+        session.handle(clock::wall(), Ok(Request { id: RequestId(1), command }));
+        // Nothing is encoded by this wire: deliveries are taken as they are.
+        let wire = Wire { format: Format::Json, window: None };
+        let outbound = Outbound::new(node.next_connection(), wire, None, session);
+        Self { node: Arc::clone(node), outbound, answers: Answers::default() }
+    }
+
+    /// The next delivery or event that is there.
+    pub(super) fn take(&self) -> Option<Outgoing<SharedDelivery>> {
+        self.outbound.lock().session.poll_outgoing()
+    }
+
+    /// Waits until something can be taken, or the time has come. To be called again once all was taken.
+    ///
+    /// Not to be dropped while it waits, unless the reader is dropped too: something that the session asked for might be lost.
+    pub(super) async fn wait(&mut self, until: Instant) -> Woken {
+        loop {
+            self.carry_out().await;
+            let due = {
+                let state = self.outbound.lock();
+                if state.session.has_outgoing() {
+                    return Woken::Outgoing;
+                }
+                state.session.poll_timeout().map(clock::instant).map_or(until, |due| due.min(until))
+            };
+            let Self { outbound, answers, .. } = self;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(due) => {
+                    if due == until {
+                        return Woken::Due;
+                    }
+                }
+                answer = answers.next(), if !answers.is_empty() => self.take_answer(answer),
+                () = outbound.called() => {}
+            }
+        }
+    }
+
+    /// Carries out what the session asks for.
+    async fn carry_out(&mut self) {
+        loop {
+            let effect = {
+                let mut state = self.outbound.lock();
+                state.session.poll(clock::monotonic());
+                state.session.poll_effect()
+            };
+            let Some(effect) = effect else { return };
+            let (node, outbound) = (&self.node, &self.outbound);
+            match effect {
+                Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
+                Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
+                Effect::Read { query } => self.answers.catch_up(node, query),
+                Effect::List { filter, after } => self.answers.list(node, filter, after),
+                // It said goodbye, which is an event like any other.
+                Effect::Close => {}
+                Effect::Authenticate { .. }
+                | Effect::Publish { .. }
+                | Effect::History { .. }
+                | Effect::Enter { .. }
+                | Effect::Leave { .. }
+                | Effect::Members { .. } => unreachable!("its one request is a subscription"),
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        let now = clock::monotonic();
+        match answer {
+            Answer::Page(result) => {
+                METRICS.pages.add(1);
+                self.outbound.lock().session.read_done(now, result);
+            }
+            Answer::Listed(filter, result) => self.outbound.lock().session.listed(&filter, result),
+            Answer::Room | Answer::Reply(..) => {}
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let filters = {
+            let mut state = self.outbound.lock();
+            state.session.end();
+            state.session.filters()
+        };
+        let (node, id) = (Arc::clone(&self.node), self.outbound.id());
+        // Whoever drops it cannot wait. Without a runtime the process ends, and everything with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { node.interest().forget(id, filters).await });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The Durable Streams protocol, version 1.0, on the logs of topics.
+//!
+//! # How a stream of bytes is a log of messages
+//!
+//! * An append is one message, or several where it is a JSON array, or larger than the topic's messages may be. An offset of the protocol
+//!   is the position of a message, `epoch_offset`, each with 16 digits: opaque to clients, ordered as text, and the same place that
+//!   every other reader of the topic has.
+//! * What the messages say of their writers stands in their headers: see [`fold`]. So an append with its producer's sequence and
+//!   the end of the stream are one message, which is stored or is not.
+//! * What else is known of a stream (its type, its time to live, its forks, that it was deleted, and from time to time
+//!   a sum of its messages' headers) stands in a register, the log `$streams/{topic}`: see [`record`]. It is apart from the stream's own
+//!   log, so that reading, which may prolong a stream's life, leaves no trace among the messages.
+//!
+//! Both are logs like any others. They survive a restart, every node reads them, and no node owns a stream.
+//!
+//! # How two writers agree
+//!
+//! An append is judged by all messages before it. So it is published on the condition that the newest message is the one it was judged by
+//! (`expect`); if another came first, it is judged again. Several messages of one append follow their first without the
+//! condition: others may come between them. Should the stream be closed between them by way of another node, what follows is not part
+//! of the stream, and the append is answered with 409. Should the process end between them, the retry of an idempotent producer
+//! completes the append: each message says which part of its request it is. The register is written on the same condition. Should
+//! it be deleted, made anew, and written as often as before, all while one node thinks about one change of it, that change would win; nodes
+//! do not think that long.
+//!
+//! # Topics that nobody created
+//!
+//! A topic that was published to by any other way in is a stream, too: of `application/json`, in which a message that is no JSON is
+//! a string as in the JSON protocol. It is read, appended to and closed like any other, but not deleted: who may publish to a topic may
+//! not therefore remove what others published.
+//!
+//! # Forks
+//!
+//! A fork's register says where its first messages are; its own log has the rest, counted on from there. The source's register
+//! names its forks, and a source that is deleted stays until the last of them is.
+
+mod append;
+mod body;
+mod create;
+mod delete;
+mod fold;
+mod live;
+mod offset;
+mod read;
+mod record;
+mod view;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::Request;
+use axum::response::Response;
+use bongsu_protocol::topic::Topic;
+use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::door::{Caller, Door, topic_of};
+use super::problem::Problem;
+use crate::limits::{HTTP_BODIES_KIB_MAX, STREAM_LINGER, STREAMS_MAX};
+use crate::node::Node;
+
+use body::Chunks;
+use view::View;
+
+/// The path of the streams.
+const PREFIX: &str = "/v1/stream/";
+
+/// What a stream takes.
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+
+/// The streams that somebody asks for on this node.
+pub(super) struct Streams {
+    node: Arc<Node>,
+    views: Mutex<HashMap<Topic, Arc<View>>>,
+    /// Answers that others ask for, too.
+    chunks: Chunks,
+    /// KiB of bodies that may be received.
+    bodies: Semaphore,
+}
+
+/// Answers a request for a stream.
+pub(super) async fn answer(door: Arc<Door>, streams: Arc<Streams>, request: Request) -> Response {
+    // Boxed, so that a parked poll occupies no more than it needs to.
+    let work = |caller, request| Box::pin(streams.dispatch(caller, request));
+    door.pass(request, work).await
+}
+
+impl Streams {
+    /// Begins to remove streams whose time has come, for as long as the process lives.
+    pub(super) fn begin(node: Arc<Node>) -> Arc<Self> {
+        let streams = Arc::new(Self {
+            node,
+            views: Mutex::default(),
+            chunks: Chunks::default(),
+            bodies: Semaphore::new(HTTP_BODIES_KIB_MAX),
+        });
+        tokio::spawn(delete::reap(Arc::clone(&streams)));
+        streams
+    }
+
+    async fn dispatch(self: Arc<Self>, caller: Caller, request: Request) -> Result<Response, Problem> {
+        let topic = topic_of(request.uri().path(), PREFIX)?;
+        if *request.method() == Method::GET || *request.method() == Method::HEAD {
+            caller.check_read(&topic)?;
+        } else {
+            caller.check_write(&topic)?;
+        }
+        if !self.node.policies().for_topic(&topic).is_durable() {
+            return Err(Problem::not_found("this topic keeps no history, and so is no stream"));
+        }
+        match request.method().as_str() {
+            "GET" => {
+                let (parts, _) = request.into_parts();
+                self.read(&caller, &topic, &parts).await
+            }
+            "HEAD" => self.describe(&topic).await,
+            "POST" | "PUT" | "DELETE" => {
+                // A task of its own, so that what was begun is not left half done when the client goes away.
+                let written =
+                    tokio::spawn(async move { self.write_for(&caller, &topic, request).await }).await;
+                written.unwrap_or_else(|_| {
+                    let status = StatusCode::INTERNAL_SERVER_ERROR;
+                    Err(Problem::new(status, "internal", "writing the stream failed"))
+                })
+            }
+            _ => Err(Problem::method_not_allowed(METHODS)),
+        }
+    }
+
+    async fn write_for(
+        self: &Arc<Self>,
+        caller: &Caller,
+        topic: &Topic,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        match *request.method() {
+            Method::POST => self.append(caller, topic, request).await,
+            Method::PUT => self.create(caller, topic, request).await,
+            _ => self.delete(topic).await,
+        }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The view of a stream, which may not exist. What is past its time is removed first.
+    async fn view(self: &Arc<Self>, topic: &Topic) -> Result<Arc<View>, Problem> {
+        let view = self.find(topic)?;
+        view.ready().await?;
+        if view.is_expired() {
+            self.expire(&view).await?;
+        }
+        Ok(view)
+    }
+
+    /// The view of a stream that exists.
+    async fn existing(self: &Arc<Self>, topic: &Topic) -> Result<Arc<View>, Problem> {
+        let view = self.view(topic).await?;
+        let check = |view: &View| {
+            let state = view.state();
+            if state.is_deleted() {
+                return Err(Problem::gone("this stream was deleted; forks of it remain"));
+            }
+            if state.exists() { Ok(()) } else { Err(Problem::not_found("there is no such stream")) }
+        };
+        if check(&view).is_err() && self.is_one_of_many() {
+            // Another node may have made it a moment ago.
+            view.refresh(&self.node).await?;
+        }
+        check(&view)?;
+        Ok(view)
+    }
+
+    /// Whether other nodes write to the same logs.
+    fn is_one_of_many(&self) -> bool {
+        self.node.bus_health().is_some()
+    }
+
+    fn find(self: &Arc<Self>, topic: &Topic) -> Result<Arc<View>, Problem> {
+        let mut views = self.lock();
+        let view = match views.get(topic) {
+            Some(view) => Arc::clone(view),
+            None if views.len() >= STREAMS_MAX => {
+                return Err(Problem::busy("this node has as many streams open as it takes"));
+            }
+            None => {
+                let view = View::new(topic).ok_or_else(|| {
+                    Problem::bad_request("a stream's name has at most 246 bytes and no $ in front")
+                })?;
+                views.insert(topic.clone(), Arc::clone(&view));
+                tokio::spawn(Arc::clone(&view).run(Arc::clone(self)));
+                view
+            }
+        };
+        view.note_use();
+        Ok(view)
+    }
+
+    /// Forgets a view that nobody holds or asked for in a while. True if it did.
+    fn forget_unused(&self, topic: &Topic) -> bool {
+        let mut views = self.lock();
+        // One is in the map, one with the view's own task. Others are made under this lock only.
+        let is_unused = |view: &Arc<View>| Arc::strong_count(view) <= 2 && view.idle() >= STREAM_LINGER;
+        if views.get(topic).is_some_and(is_unused) {
+            views.remove(topic);
+            return true;
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Arc<View>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

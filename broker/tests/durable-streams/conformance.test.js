@@ -1,0 +1,19 @@
+// The suite that the protocol's authors run against their own server.
+
+import { runConformanceTests } from "@durable-streams/server-conformance-tests";
+import { afterAll, beforeAll, describe } from "vitest";
+
+import { Broker } from "./broker.js";
+
+describe("Durable Streams", () => {
+  const options = { baseUrl: "" };
+  let broker;
+
+  beforeAll(async () => {
+    broker = await Broker.start();
+    options.baseUrl = broker.url;
+  });
+  afterAll(() => broker.stop());
+
+  runConformanceTests(options);
+});
