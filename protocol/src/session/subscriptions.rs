@@ -429,6 +429,14 @@ impl<D: Clone> Session<D> {
         readable || (!blocked.is_empty() && self.outbox.has_room())
     }
 
+    /// Whether every subscription was made, every reader is at the head as far as it knows, and nothing waits to be sent.
+    #[must_use]
+    pub fn is_at_head(&self) -> bool {
+        let Subscriptions { all, blocked, behind, reading, .. } = &self.subscriptions;
+        let is_idle = blocked.is_empty() && behind.is_empty() && reading.is_none();
+        is_idle && self.outbox.is_empty() && all.iter().all(|entry| entry.opening.is_none())
+    }
+
     /// Lists a reader that is not at the head where it will be served; one that is at the head is left alone.
     fn list(&mut self, topic: &Topic) {
         let Subscriptions { readers, blocked, behind, all_pause, .. } = &mut self.subscriptions;
