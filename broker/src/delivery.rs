@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bongsu_protocol::codec::{self, Format};
 use bongsu_protocol::event::Event;
+use bongsu_protocol::eventstream::{self, Shape};
 use bongsu_protocol::message::Delivery;
 use bongsu_protocol::session::Outgoing;
 use bytes::{Bytes, BytesMut};
@@ -23,13 +24,16 @@ pub struct Shared {
     plain: [OnceLock<Bytes>; Format::ALL.len()],
     /// The same compressed, per format and window; made when the first reader that negotiated compression comes.
     compressed: OnceLock<Box<[[OnceLock<Bytes>; Window::ALL.len()]; Format::ALL.len()]>>,
+    /// The same as events of HTTP streams, per shape, without and with its position; made when the first such reader comes.
+    events: OnceLock<Box<[[OnceLock<Bytes>; 2]; Shape::ALL.len()]>>,
 }
 
 impl Shared {
     /// Shares a message.
     #[must_use]
     pub fn new(delivery: Arc<Delivery>) -> SharedDelivery {
-        Arc::new(Self { delivery, plain: Default::default(), compressed: OnceLock::new() })
+        let (compressed, events) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { delivery, plain: Default::default(), compressed, events })
     }
 
     /// Bytes of the message, for budgets.
@@ -54,6 +58,28 @@ impl Shared {
         // It was made a moment ago, so there is no frame yet.
         let _ = shared.plain[Format::Binary as usize].set(frame);
         Some(shared)
+    }
+
+    /// The message as an event of a stream of its topic alone: its position is the bookmark of all readers.
+    #[must_use]
+    pub fn event(&self, shape: Shape) -> Bytes {
+        self.event_by(shape, 1, eventstream::encode_message)
+    }
+
+    /// The message as an event of a stream of several topics, behind each reader's own bookmark.
+    #[must_use]
+    pub fn event_line(&self, shape: Shape) -> Bytes {
+        self.event_by(shape, 0, eventstream::encode_message_line)
+    }
+
+    fn event_by(&self, shape: Shape, slot: usize, encode: fn(Shape, &Delivery, &mut BytesMut)) -> Bytes {
+        let slot = &self.events.get_or_init(Default::default)[shape as usize][slot];
+        let make = || {
+            let mut event = BytesMut::new();
+            encode(shape, &self.delivery, &mut event);
+            event.freeze()
+        };
+        slot.get_or_init(make).clone()
     }
 
     /// The complete frame for a wire. The same bytes for everyone who asks alike.

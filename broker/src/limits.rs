@@ -362,3 +362,13 @@ pub const STREAM_REAP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long the maker of a stream may take for its first messages. Past it, somebody else may begin anew.
 pub const STREAM_CREATE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Milliseconds after which an event source connects again, at least; at most twice as many.
+pub const EVENT_SOURCE_RETRY_MS: u64 = 1000;
+
+/// Events that are made for one reader before its socket is asked: 64.
+pub const EVENTS_PER_TURN_MAX: usize = 64;
+
+/// Milliseconds after which a message that was taken anywhere has reached every reader that is at the head: its commit
+/// ([`STORE_DEADLINE`]), the next question to the store which logs changed ([`CHANGES_INTERVAL`]), clocks that are apart, and as much again.
+pub const EVENT_SOURCE_CHECKPOINT_MARGIN_MS: u64 = 30_000;

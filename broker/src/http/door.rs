@@ -123,10 +123,15 @@ impl Caller {
     }
 
     pub(super) fn denied(&self) -> Problem {
+        self.denial().into()
+    }
+
+    /// The error for what the grants do not allow.
+    pub(super) fn denial(&self) -> Error {
         if self.is_anonymous && self.grants.is_empty() {
-            Error::new(ErrorCode::Unauthenticated, "send a token: Authorization: Bearer …").into()
+            Error::new(ErrorCode::Unauthenticated, "send a token: Authorization: Bearer …")
         } else {
-            Problem::forbidden("this token does not allow that on this topic")
+            Error::new(ErrorCode::Forbidden, "this token does not allow that on this topic")
         }
     }
 }

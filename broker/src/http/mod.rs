@@ -3,11 +3,16 @@
 //! | path | what |
 //! |---|---|
 //! | `/v1/stream/{topic}` | the Durable Streams protocol: see [`stream`] |
+//! | `/v1/events` | server-sent events and lines of JSON: see [`events`] |
+//! | `/v1/publish` | messages of back ends: see [`publish`] |
 //!
 //! No request needs the node that answered the one before: what a reader has seen is in its own hands, and everything else in logs.
 
+mod body;
 mod door;
+mod events;
 mod problem;
+mod publish;
 mod reader;
 mod stream;
 mod time;
@@ -21,15 +26,31 @@ use axum::routing::any;
 use crate::node::Node;
 use crate::websocket::handshake::{Origins, OwnHosts};
 
+use body::Bodies;
 use door::Door;
 use stream::Streams;
 
 /// The routes by which programs and pages use plain HTTP.
 pub fn routes(node: &Arc<Node>, origins: Origins, own_hosts: OwnHosts) -> Router<Arc<Node>> {
     let door = Arc::new(Door::new(Arc::clone(node), origins, own_hosts));
-    let streams = Streams::begin(Arc::clone(node));
-    let stream_door = Arc::clone(&door);
-    let stream =
-        any(move |request: Request| stream::answer(Arc::clone(&stream_door), Arc::clone(&streams), request));
-    Router::new().route("/v1/stream/{*topic}", stream)
+    let bodies = Arc::new(Bodies::default());
+    let streams = Streams::begin(Arc::clone(node), Arc::clone(&bodies));
+    let stream = {
+        let door = Arc::clone(&door);
+        any(move |request: Request| stream::answer(Arc::clone(&door), Arc::clone(&streams), request))
+    };
+    let events = {
+        let (door, node) = (Arc::clone(&door), Arc::clone(node));
+        any(move |request: Request| events::answer(Arc::clone(&door), Arc::clone(&node), request))
+    };
+    let publish = {
+        let node = Arc::clone(node);
+        any(move |request: Request| {
+            publish::answer(Arc::clone(&door), Arc::clone(&node), Arc::clone(&bodies), request)
+        })
+    };
+    Router::new()
+        .route("/v1/stream/{*topic}", stream)
+        .route("/v1/events", events)
+        .route("/v1/publish", publish)
 }

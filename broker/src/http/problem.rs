@@ -69,6 +69,11 @@ impl Problem {
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// The broker's own fault.
+    pub(super) fn internal(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
         let text = format!("this resource takes {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "unsupported", text)

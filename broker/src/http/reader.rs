@@ -8,11 +8,13 @@ use std::sync::Arc;
 use bongsu_protocol::codec::Format;
 use bongsu_protocol::command::{Command, Request, RequestId, Subscription};
 use bongsu_protocol::session::{Effect, Grants, Outgoing, Session};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock;
 use crate::connection::answers::{Answer, Answers};
 use crate::delivery::{SharedDelivery, Wire};
+use crate::drain::Phase;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::outbound::Outbound;
@@ -22,6 +24,9 @@ pub(super) struct Reader {
     node: Arc<Node>,
     outbound: Arc<Outbound>,
     answers: Answers,
+    phase: watch::Receiver<Phase>,
+    /// It was said that the node goes away.
+    is_draining: bool,
 }
 
 /// Why a wait ended.
@@ -31,6 +36,8 @@ pub(super) enum Woken {
     Outgoing,
     /// The time has come.
     Due,
+    /// The node goes away; said once.
+    Draining,
 }
 
 impl Reader {
@@ -42,12 +49,18 @@ impl Reader {
         // Nothing is encoded by this wire: deliveries are taken as they are.
         let wire = Wire { format: Format::Json, window: None };
         let outbound = Outbound::new(node.next_connection(), wire, None, session);
-        Self { node: Arc::clone(node), outbound, answers: Answers::default() }
+        let phase = node.drain().subscribe();
+        Self { node: Arc::clone(node), outbound, answers: Answers::default(), phase, is_draining: false }
     }
 
     /// The next delivery or event that is there.
     pub(super) fn take(&self) -> Option<Outgoing<SharedDelivery>> {
         self.outbound.lock().session.poll_outgoing()
+    }
+
+    /// Whether everything that was there when it was looked was taken.
+    pub(super) fn is_at_head(&self) -> bool {
+        self.outbound.lock().session.is_at_head()
     }
 
     /// Waits until something can be taken, or the time has come. To be called again once all was taken.
@@ -63,16 +76,25 @@ impl Reader {
                 }
                 state.session.poll_timeout().map(clock::instant).map_or(until, |due| due.min(until))
             };
-            let Self { outbound, answers, .. } = self;
-            tokio::select! {
+            let Self { outbound, answers, phase, is_draining, .. } = self;
+            let draining = async { drop(phase.wait_for(|phase| *phase == Phase::Draining).await) };
+            let answer = tokio::select! {
                 biased;
+                () = draining, if !*is_draining => {
+                    *is_draining = true;
+                    return Woken::Draining;
+                }
                 () = tokio::time::sleep_until(due) => {
                     if due == until {
                         return Woken::Due;
                     }
+                    None
                 }
-                answer = answers.next(), if !answers.is_empty() => self.take_answer(answer),
-                () = outbound.called() => {}
+                answer = answers.next(), if !answers.is_empty() => Some(answer),
+                () = outbound.called() => None,
+            };
+            if let Some(answer) = answer {
+                self.take_answer(answer);
             }
         }
     }

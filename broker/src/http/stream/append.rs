@@ -9,8 +9,7 @@ use bongsu_protocol::message::{Message, NewMessage};
 use bongsu_protocol::position::{Offset, Position};
 use bongsu_protocol::reason::ErrorCode;
 use bongsu_protocol::topic::Topic;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response as HttpResponse, StatusCode};
 
@@ -24,10 +23,7 @@ use super::view::View;
 use super::write::publish;
 use crate::http::door::Caller;
 use crate::http::problem::Problem;
-use crate::limits::{
-    HTTP_BODIES_KIB_MAX, HTTP_BODY_BYTES_MAX, HTTP_BODY_DISCARDED_BYTES_MAX, HTTP_BODY_TIMEOUT,
-    STREAM_APPEND_TRIES, STREAM_CHECKPOINT_MESSAGES,
-};
+use crate::limits::{STREAM_APPEND_TRIES, STREAM_CHECKPOINT_MESSAGES};
 
 const SEQ: HeaderName = HeaderName::from_static("stream-seq");
 const PRODUCER_ID: HeaderName = HeaderName::from_static("producer-id");
@@ -68,7 +64,7 @@ impl Streams {
         let tag = producer(&parts.headers)?;
         let seq = text(&parts.headers, &SEQ)?.map(str::to_owned);
         let closes = is_closing(&parts.headers);
-        let body = self.receive(&parts.headers, body).await?;
+        let body = self.bodies.receive(&parts.headers, body).await?;
         let view = self.existing(topic).await?;
         if body.is_empty() && !closes {
             return Err(Problem::bad_request("an append has a body, unless it closes the stream"));
@@ -105,39 +101,6 @@ impl Streams {
     pub(super) fn messages_of(&self, view: &View, body: &Bytes) -> Result<Vec<Bytes>, Problem> {
         let mode = Mode::of(view.state().content_type());
         split(mode, body, self.node().policies().for_topic(&view.topic).message_bytes)
-    }
-
-    /// Receives a body within its bounds.
-    pub(super) async fn receive(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-        let declared =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let bytes_max: usize = declared.unwrap_or(HTTP_BODY_BYTES_MAX).min(HTTP_BODY_BYTES_MAX);
-        let kib = u32::try_from((bytes_max / 1024 + 1).min(HTTP_BODIES_KIB_MAX)).unwrap_or(u32::MAX);
-        let receive = async {
-            // Never closed, so this only waits.
-            let _permit = self.bodies.acquire_many(kib).await;
-            let (mut received, mut n_bytes) = (BytesMut::new(), 0);
-            let mut pieces = body.into_data_stream();
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(|_| Problem::bad_request("the body ended early"))?;
-                n_bytes += piece.len();
-                if n_bytes > HTTP_BODY_DISCARDED_BYTES_MAX {
-                    break;
-                }
-                if n_bytes > HTTP_BODY_BYTES_MAX {
-                    received = BytesMut::new();
-                } else {
-                    received.extend_from_slice(&piece);
-                }
-            }
-            if n_bytes > HTTP_BODY_BYTES_MAX {
-                return Err(Problem::too_large(format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes")));
-            }
-            Ok(received.freeze())
-        };
-        let late =
-            |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "the body did not come in time");
-        tokio::time::timeout(HTTP_BODY_TIMEOUT, receive).await.map_err(late)?
     }
 
     /// Appends on the condition that nothing came before it that it was not judged by. Whoever calls it holds the view's writer.

@@ -78,7 +78,7 @@ impl Streams {
     ) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
         let mut wanted = Wanted::parse(&parts.headers)?;
-        let body = self.receive(&parts.headers, body).await?;
+        let body = self.bodies.receive(&parts.headers, body).await?;
         let inherited = match wanted.fork.clone() {
             None => None,
             Some(fork) => {

@@ -52,12 +52,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::Request;
 use axum::response::Response;
 use bongsu_protocol::topic::Topic;
-use http::{Method, StatusCode};
-use tokio::sync::Semaphore;
+use http::Method;
 
+use super::body::Bodies;
 use super::door::{Caller, Door, topic_of};
 use super::problem::Problem;
-use crate::limits::{HTTP_BODIES_KIB_MAX, STREAM_LINGER, STREAMS_MAX};
+use crate::limits::{STREAM_LINGER, STREAMS_MAX};
 use crate::node::Node;
 
 use body::Chunks;
@@ -75,8 +75,7 @@ pub(super) struct Streams {
     views: Mutex<HashMap<Topic, Arc<View>>>,
     /// Answers that others ask for, too.
     chunks: Chunks,
-    /// KiB of bodies that may be received.
-    bodies: Semaphore,
+    bodies: Arc<Bodies>,
 }
 
 /// Answers a request for a stream.
@@ -88,13 +87,8 @@ pub(super) async fn answer(door: Arc<Door>, streams: Arc<Streams>, request: Requ
 
 impl Streams {
     /// Begins to remove streams whose time has come, for as long as the process lives.
-    pub(super) fn begin(node: Arc<Node>) -> Arc<Self> {
-        let streams = Arc::new(Self {
-            node,
-            views: Mutex::default(),
-            chunks: Chunks::default(),
-            bodies: Semaphore::new(HTTP_BODIES_KIB_MAX),
-        });
+    pub(super) fn begin(node: Arc<Node>, bodies: Arc<Bodies>) -> Arc<Self> {
+        let streams = Arc::new(Self { node, views: Mutex::default(), chunks: Chunks::default(), bodies });
         tokio::spawn(delete::reap(Arc::clone(&streams)));
         streams
     }
@@ -119,10 +113,7 @@ impl Streams {
                 // A task of its own, so that what was begun is not left half done when the client goes away.
                 let written =
                     tokio::spawn(async move { self.write_for(&caller, &topic, request).await }).await;
-                written.unwrap_or_else(|_| {
-                    let status = StatusCode::INTERNAL_SERVER_ERROR;
-                    Err(Problem::new(status, "internal", "writing the stream failed"))
-                })
+                written.unwrap_or_else(|_| Err(Problem::internal("writing the stream failed")))
             }
             _ => Err(Problem::method_not_allowed(METHODS)),
         }
