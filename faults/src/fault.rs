@@ -115,7 +115,7 @@ impl Fault {
         [&often, on_nodes.as_slice(), on_redis, &on_postgres].concat()
     }
 
-    /// Breaks, holds, mends. Tells `struck` at the moment from which recovery counts.
+    /// Breaks, holds, mends. Tells `struck` at the moment from which recovery counts, unless that is the end.
     pub(crate) async fn inject(
         self,
         world: &World,
@@ -189,7 +189,6 @@ impl Fault {
             }
             Self::RestartPostgres | Self::KillPostgres | Self::Promote => self.strike_postgres(world).await?,
         }
-        struck.notify_one();
         Ok(())
     }
 

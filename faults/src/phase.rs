@@ -179,7 +179,13 @@ async fn strike(
             struck.notified().await;
             probe(world, ledger, &mut n_probes).await
         };
-        let (injected, recovered) = tokio::join!(fault.inject(world, random, &struck), probed);
+        let injected = async {
+            let injected = fault.inject(world, random, &struck).await;
+            // Also where it failed, or the probe would wait for ever.
+            struck.notify_one();
+            injected
+        };
+        let (injected, recovered) = tokio::join!(injected, probed);
         injected.with_context(|| fault.to_string())?;
         match recovered {
             Ok(took) => {

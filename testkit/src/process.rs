@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ struct Watchdog {
 const SCRIPT: &str = r#"
 directory=$1; log=$2; shift 2
 trap '' INT HUP
+# Whoever asked may be gone before the answer; the server still has to be ended then.
+trap : PIPE
 server=
 end() {
     [ -n "$server" ] || return 0
@@ -214,7 +217,9 @@ impl Watchdog {
     fn new(directory: &Path, command: &[OsString]) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", SCRIPT, "testkit"]).arg(directory).arg(log_of(directory)).args(command);
+        // Whoever ends a test by its process group, as `timeout` and a terminal do, must not end the watchdog with it.
         let mut shell = shell
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,6 @@
 //! The servers start, do what their methods say, and end with their handle or with the process.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -102,11 +103,11 @@ fn servers_end_with_a_process_that_is_killed() {
     if std::env::var_os(VICTIM).is_some() {
         let redis: &'static Redis = Box::leak(Box::new(Redis::start()));
         eprintln!("{} {}", redis.pid(), redis.cli(&["CONFIG", "GET", "dir"]).lines().nth(1).unwrap());
-        // A real one: SIGKILL, from ourselves.
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        // To the whole group, as a terminal or `timeout` does.
+        rustix::process::kill_current_process_group(rustix::process::Signal::KILL).unwrap();
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", "servers_end_with_a_process_that_is_killed", "--nocapture"]);
+    again.process_group(0).args(["--exact", "servers_end_with_a_process_that_is_killed", "--nocapture"]);
     // Standard error stays open until the last of its processes has ended: that is what `output` waits for.
     let output = again.env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
