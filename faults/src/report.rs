@@ -13,11 +13,13 @@ use crate::{Options, experiments};
 
 /// The whole report. It names nothing of this machine but its size.
 pub(crate) fn write(options: &Options, broker: &Path, outcomes: &[Outcome], findings: &Findings) -> String {
+    let is_release = broker.components().any(|part| part.as_os_str() == "release");
     let mut text = format!(
-        "# The cluster while things go wrong\n\n    cargo xtask faults --minutes {} --seed {}\n\n{}\n",
+        "# The cluster while things go wrong\n\n    cargo xtask faults{} --minutes {} --seed {}\n\n{}\n",
+        if is_release { "" } else { " --debug" },
         options.duration.as_secs_f64() / 60.0,
         options.seed,
-        set_up(broker)
+        set_up(if is_release { "release" } else { "debug" })
     );
     if !outcomes.is_empty() {
         totals(&mut text, outcomes);
@@ -27,9 +29,7 @@ pub(crate) fn write(options: &Options, broker: &Path, outcomes: &[Outcome], find
     text
 }
 
-fn set_up(broker: &Path) -> String {
-    let build =
-        if broker.components().any(|part| part.as_os_str() == "release") { "release" } else { "debug" };
+fn set_up(build: &str) -> String {
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
         "This file is written by that command. {N_NODES} nodes (`bongsu serve`, {build} build), Postgres with a synchronous standby (both in \
