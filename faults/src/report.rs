@@ -26,6 +26,8 @@ pub(crate) fn write(options: &Options, broker: &Path, outcomes: &[Outcome], find
         recoveries(&mut text, outcomes);
     }
     experiments(&mut text, findings);
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     text
 }
 
