@@ -9,7 +9,7 @@ use bongsu_protocol::topic::Topic;
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use crate::bus::BusWeather;
+use crate::bus::{BusWeather, Link};
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::machine::{Machine, STEP, new_runtime};
@@ -113,6 +113,7 @@ impl Run {
             self.check("after the faults")?;
             self.lose_tail(&topic(["a/0", "b/1", "trim/0"][round as usize % 3]))?;
             self.lose_tail(&topic(&format!("made/last-{round}")))?;
+            self.mend_links(&topic(["a/1", "b/0", "trim/1"][round as usize % 3]))?;
             self.whisper(&topic("live/0"))?;
             self.be_silent()?;
         }
@@ -138,6 +139,20 @@ impl Run {
         self.world.bus.set_weather(BusWeather::default());
         self.pass(TAIL - gone)?;
         self.check("after the frames of a message were lost")
+    }
+
+    /// What was published while all links were dead reaches everybody once they are mended, and the nodes were told so.
+    fn mend_links(&mut self, topic: &Topic) -> Result<(), Stop> {
+        let set_all = |run: &Self, link| {
+            (0..run.world.plan.nodes).for_each(|node| run.world.bus.set_link(node, link));
+        };
+        set_all(self, Link::Dead);
+        self.world.lock().errand = Some(topic.clone());
+        // Past the time in which a head is announced, and short of that in which nodes ask the store without being told to.
+        self.pass(2 * TAIL)?;
+        set_all(self, Link::Whole);
+        self.pass(TAIL)?;
+        self.check("after the links were mended")
     }
 
     /// A live message reaches everybody who listens, while all is well.

@@ -13,11 +13,12 @@ use serde::Deserialize;
 
 use crate::processes::{self, Limits};
 
-/// Crates that have lists. They must build without any other crate of the workspace.
-const CRATES: [&str; 1] = ["protocol"];
+/// Folders of crates that have lists, each with those of the workspace that it does not build without.
+const CRATES: [(&str, &[&str]); 2] =
+    [("protocol", &[]), ("sim", &["protocol", "persistence", "broker", "clients/rust", "testkit"])];
 
-/// A test that runs longer hangs: some bugs are loops without an end.
-const LIMITS: Limits = Limits { deadline: Duration::from_secs(60), grace: Duration::ZERO };
+/// Seconds after which a test hangs, unless its list says otherwise: some bugs are loops without an end.
+const DEADLINE_SECONDS: u64 = 60;
 
 /// One list.
 #[derive(Debug, Deserialize)]
@@ -25,10 +26,13 @@ const LIMITS: Limits = Limits { deadline: Duration::from_secs(60), grace: Durati
 struct List {
     /// The crate's name.
     package: String,
-    /// The source that bugs are planted in, relative to the crate.
+    /// The source that bugs are planted in, relative to the crate; that of another begins with `../`.
     file: String,
     /// The test target (`tests/<target>`) that notices them.
     target: String,
+    /// How long its tests may take.
+    #[serde(default)]
+    deadline_seconds: Option<u64>,
     /// The bugs.
     mutant: Vec<Mutant>,
 }
@@ -42,6 +46,8 @@ struct Mutant {
     why: String,
     /// The test that must fail.
     killed_by: String,
+    /// Where it is planted, if not in the list's file.
+    file: Option<String>,
     find: String,
     replace: String,
 }
@@ -64,8 +70,8 @@ enum Verdict {
 pub(crate) fn run() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let (mut n_killed, mut n_all) = (0, 0);
-    for name in CRATES {
-        let scratch = Scratch::make(root, name)?;
+    for (name, others) in CRATES {
+        let scratch = Scratch::make(root, name, others)?;
         let mut lists: Vec<PathBuf> = fs::read_dir(root.join(name).join("mutants"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<anyhow::Result<_>>()?;
@@ -82,37 +88,40 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A workspace of one crate, to be changed at will.
+/// A workspace of one crate and those that it needs, to be changed at will.
 struct Scratch {
     workspace: PathBuf,
     crate_dir: PathBuf,
 }
 
 impl Scratch {
-    /// Copies the crate; what was built there before is kept.
-    fn make(root: &Path, name: &str) -> anyhow::Result<Self> {
+    /// Copies the crates; what was built there before is kept.
+    fn make(root: &Path, name: &str, others: &[&str]) -> anyhow::Result<Self> {
         let workspace = root.join("target/mutants").join(name);
         let crate_dir = workspace.join(name);
         fs::create_dir_all(&workspace)?;
         let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+        let members: Vec<&str> = std::iter::once(name).chain(others.iter().copied()).collect();
         let manifest = manifest.lines().map(|line| match line.split_once(" = ") {
-            Some((key @ ("members" | "default-members"), _)) => format!("{key} = [{name:?}]\n"),
+            Some((key @ ("members" | "default-members"), _)) => format!("{key} = {members:?}\n"),
             _ => format!("{line}\n"),
         });
         let manifest: String = manifest.collect();
         write_if_changed(&workspace.join("Cargo.toml"), manifest.as_bytes())?;
         write_if_changed(&workspace.join("Cargo.lock"), &fs::read(root.join("Cargo.lock"))?)?;
-        copy_dir(&root.join(name), &crate_dir)?;
+        for member in members {
+            copy_dir(&root.join(member), &workspace.join(member))?;
+        }
         Ok(Self { workspace, crate_dir })
     }
 
     /// Tries each bug of a list; answers how many were noticed.
     fn try_list(&self, list: &List) -> anyhow::Result<usize> {
-        let path = self.crate_dir.join(&list.file);
-        let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         self.check_sound(list)?;
         let mut n_killed = 0;
         for mutant in &list.mutant {
+            let path = self.crate_dir.join(mutant.file.as_ref().unwrap_or(&list.file));
+            let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let began = Instant::now();
             let verdict = self.try_mutant(list, mutant, &path, &source);
             fs::write(&path, &source)?;
@@ -174,7 +183,8 @@ impl Scratch {
         let mut test = Command::new(test);
         // The reports of failures are of no interest: whether there is one is.
         test.args(["--exact", &mutant.killed_by]).stderr(Stdio::null()).env("RUST_BACKTRACE", "0");
-        let ended = processes::run(&mut test, LIMITS, |_| {})?;
+        let deadline = Duration::from_secs(list.deadline_seconds.unwrap_or(DEADLINE_SECONDS));
+        let ended = processes::run(&mut test, Limits { deadline, grace: Duration::ZERO }, |_| {})?;
         Ok(match (ended.late, ended.status.success()) {
             (true, _) => Verdict::Hung,
             (false, true) => Verdict::Survived,
