@@ -224,8 +224,9 @@ pub const LIVE_NUMBERS_MAX: usize = 100_000;
 /// How often the store is asked for changes while the bus may lose frames.
 pub const CHANGES_INTERVAL_DEGRADED: Duration = Duration::from_millis(250);
 
-/// How often the store is asked for changes while all is well: what even the announcements of heads lost is found by then.
-pub const CHANGES_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the store is asked for changes while all is well: within a second, a message is found that neither the bus nor an announcement
+/// of its head brought, such as one of a node that alone is cut off from the bus.
+pub const CHANGES_INTERVAL: Duration = Duration::from_millis(900);
 
 /// The shortest time between two questions to the store: those who want to know meanwhile share one.
 pub const CHANGES_SPACING: Duration = Duration::from_millis(5);

@@ -81,6 +81,16 @@ impl Announcer {
     }
 }
 
+impl Announcer {
+    /// Waits until what was announced was handed to the bus, or refused by it.
+    pub async fn flush(&self) {
+        let Some(inner) = &self.inner else { return };
+        let all = u32::try_from(ANNOUNCE_BYTES_MAX / 1024).unwrap_or(u32::MAX);
+        // It fails only where the task is gone, and with it everything that waited.
+        let _ = inner.kib.acquire_many(all).await;
+    }
+}
+
 impl Inner {
     fn note_heads(&self, messages: &[Fanout]) {
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,11 +143,12 @@ async fn run(surroundings: Surroundings, mut queue: mpsc::Receiver<Batch>, heads
                 }
                 let messages = batches.iter().flat_map(|(messages, _)| messages);
                 let step = Stage::BusPublish.begin(messages.map(Fanout::message));
-                batches.clear();
                 let result = surroundings.publish(frames).await;
                 if let Some(step) = step {
                     step.end(result.err().map(|error| error.to_string()).as_deref());
                 }
+                // Only here, so that whoever waits for all permits waits for the bus to have taken everything.
+                batches.clear();
             }
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! The bus is a hint. Whatever may have gone wrong with it has one reaction: the store is asked which logs changed since it was
 //! asked last, and the hub reads what of that did not come. That happens at once after an interruption, four times a second while the bus is
-//! degraded, and every few seconds in any case. So a message is late by a second at the most, whatever the bus does.
+//! degraded, and about every second in any case. So a message is late by a second at the most, whatever the bus does.
 
 mod announcer;
 mod wire;

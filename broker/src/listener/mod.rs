@@ -220,7 +220,12 @@ fn routes(node: &Arc<Node>, origins: Origins) -> Router {
     let http = crate::http::routes(node, origins.clone(), own_hosts);
     let websocket = websocket::routes(node, origins);
     let health = health::routes(health::Audience::Clients);
-    Router::new().merge(pages::routes()).merge(health).merge(websocket).merge(http).with_state(Arc::clone(node))
+    Router::new()
+        .merge(pages::routes())
+        .merge(health)
+        .merge(websocket)
+        .merge(http)
+        .with_state(Arc::clone(node))
 }
 
 /// Sets what every connection's socket needs.

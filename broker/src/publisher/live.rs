@@ -59,6 +59,12 @@ impl LiveLane {
         !self.queue.is_closed()
     }
 
+    /// Waits until what was taken is with its readers here, and on its way to those elsewhere.
+    pub(super) async fn flush(&self) {
+        // It fails only where there is no lane any more, and so nothing to wait for.
+        let _ = self.kib.acquire_many(u32::try_from(LIVE_LANE_KIB_MAX).unwrap_or(u32::MAX)).await;
+    }
+
     /// Messages that wait.
     pub(super) fn waiting(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
@@ -85,7 +91,10 @@ async fn run(readers: Readers, mut queue: mpsc::Receiver<(LiveMessage, OwnedSema
         let mut fanout = Vec::with_capacity(batch.len());
         let mut acknowledgments = Acknowledgments::default();
         let mut publishes = Vec::with_capacity(batch.len());
-        for (message, _permit) in batch.drain(..) {
+        // Given back when everybody was told, so that whoever waits for all of them waits for that.
+        let mut permits = Vec::with_capacity(batch.len());
+        for (message, permit) in batch.drain(..) {
+            permits.push(permit);
             let LiveMessage {
                 publisher,
                 message: NewMessage { topic, message, .. },

@@ -193,6 +193,8 @@ impl Publisher {
     /// Ends after everything that was taken has been stored and acknowledged.
     pub async fn close(&self) {
         self.appender.clone().close().await;
+        self.live.flush().await;
+        self.readers.announcer.flush().await;
     }
 
     /// Whether messages are taken and their lanes are there.
