@@ -5,9 +5,9 @@
 //! do the rest, so a seed repeats a run's plan and not its every turn. Not the job: finding the smallest failing run, which is what
 //! the simulation is for.
 //!
-//! A map: [`wire`] speaks the protocol, [`publisher`] and [`subscriber`] behave as `docs/protocol.md` wants clients to, [`ledger`]
-//! judges; [`world`] holds the servers and nodes, [`proxy`] and [`island`] the network between them, [`fault`] what breaks; [`phase`] runs it all
-//! over one topology, [`experiments`] asks single questions, and [`report`] writes down the answers.
+//! A map: `wire` speaks the protocol, `publisher` and `subscriber` behave as `docs/protocol.md` wants clients to, `ledger`
+//! judges; `world` holds the servers and nodes, `proxy` and `island` the network between them, `fault` what breaks; `phase` runs it all
+//! over one topology, `experiments` asks single questions, and `report` writes down the answers.
 
 mod experiments;
 mod fault;
