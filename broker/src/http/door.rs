@@ -63,7 +63,9 @@ impl Door {
         W: Future<Output = Result<Response, Problem>>,
     {
         let method = request.method().clone();
-        let origin = request.headers().get(header::ORIGIN).cloned();
+        // A copy: the header itself is a slice of the connection's buffer, which would stay as long as the answer takes.
+        let origin = request.headers().get(header::ORIGIN);
+        let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin.as_bytes()).ok());
         let (page, result) = match handshake::identify(&request, &self.origins, self.own_hosts) {
             // Without the header that would let it in, a page goes no further.
             Err(_) if method == Method::OPTIONS => (None, Ok(preflight())),

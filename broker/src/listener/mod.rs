@@ -137,9 +137,10 @@ impl Accepted {
         }
         let admission = Arc::new(std::sync::Mutex::new(Some(admission)));
         match tls {
-            None => serve_http(&node, stream, peer, &admission, service).await,
+            // Boxed, so that a connection without TLS does not hold the place for one with it.
+            None => Box::pin(serve_http(&node, stream, peer, &admission, service)).await,
             Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve_http(&node, stream, peer, &admission, service).await,
+                Ok(Ok(stream)) => Box::pin(serve_http(&node, stream, peer, &admission, service)).await,
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             },

@@ -23,7 +23,6 @@ use super::view::{State, View};
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
-use crate::http::door::Caller;
 use crate::http::problem::Problem;
 use crate::limits::{EVENT_SOURCE_HEARTBEAT, STREAM_SSE_LIFETIME};
 
@@ -50,7 +49,7 @@ enum Woken {
 impl Streams {
     pub(super) async fn long_poll(
         self: &Arc<Self>,
-        caller: &Caller,
+        is_anonymous: bool,
         view: Arc<View>,
         wanted: &Wanted,
     ) -> Result<Response, Problem> {
@@ -79,7 +78,7 @@ impl Streams {
             }
             *response.status_mut() = StatusCode::NO_CONTENT;
         } else {
-            headers.insert(header::CACHE_CONTROL, keep(caller, &chunk));
+            headers.insert(header::CACHE_CONTROL, keep(is_anonymous, &chunk));
             *response.body_mut() = Body::from(chunk.body);
         }
         Ok(response)

@@ -106,7 +106,7 @@ impl Streams {
         match request.method().as_str() {
             "GET" => {
                 let (parts, _) = request.into_parts();
-                self.read(&caller, &topic, &parts).await
+                self.read(caller, topic, parts).await
             }
             "HEAD" => self.describe(&topic).await,
             "POST" | "PUT" | "DELETE" => {

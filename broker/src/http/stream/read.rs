@@ -99,17 +99,23 @@ impl Streams {
     /// GET.
     pub(super) async fn read(
         self: &Arc<Self>,
-        caller: &Caller,
-        topic: &Topic,
-        request: &Parts,
+        caller: Caller,
+        topic: Topic,
+        parts: Parts,
     ) -> Result<Response, Problem> {
-        let wanted = Wanted::parse(&request.uri)?;
-        let view = self.existing(topic).await?;
+        let wanted = Wanted::parse(&parts.uri)?;
+        let view = self.existing(&topic).await?;
         self.note_touch(&view);
         match wanted.live {
-            Live::No => self.catch_up(caller, &view, &wanted, &request.headers).await,
-            Live::LongPoll => self.long_poll(caller, view, &wanted).await,
+            Live::No => self.catch_up(&caller, &view, &wanted, &parts.headers).await,
             Live::EventSource => self.event_source(view, &wanted),
+            Live::LongPoll => {
+                // What came with the request is slices of the connection's buffer, which would stay as long as the poll.
+                drop(parts);
+                let is_anonymous = caller.is_anonymous;
+                drop(caller);
+                self.long_poll(is_anonymous, view, &wanted).await
+            }
         }
     }
 
@@ -153,7 +159,7 @@ impl Streams {
             *response.body_mut() = Body::from(chunk.body);
             return Ok(response);
         }
-        headers.insert(header::CACHE_CONTROL, keep(caller, &chunk));
+        headers.insert(header::CACHE_CONTROL, keep(caller.is_anonymous, &chunk));
         if is_known(asked, headers.get(header::ETAG)) {
             // RFC 9110, 15.4.5: what a cache needs to go on with what it has.
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -318,8 +324,8 @@ pub(super) fn answer(state: &State, from: Begin, chunk: &Chunk) -> Response {
 }
 
 /// How long an answer may be kept. What was written never changes; that nothing was written since does, and costs little to ask.
-pub(super) fn keep(caller: &Caller, chunk: &Chunk) -> HeaderValue {
-    HeaderValue::from_static(match (chunk.is_empty, caller.is_anonymous) {
+pub(super) fn keep(is_anonymous: bool, chunk: &Chunk) -> HeaderValue {
+    HeaderValue::from_static(match (chunk.is_empty, is_anonymous) {
         (true, _) => "no-cache",
         (false, true) => "public, max-age=60, stale-while-revalidate=300",
         (false, false) => "private, max-age=60, stale-while-revalidate=300",
