@@ -1,6 +1,6 @@
 //! The nodes of a cluster, and what they hold in common: who is alive, and who is present where.
 //!
-//! All of it is in Redis, under [leases](membership): what a node says is true for as long as the node is heard of. Redis is not
+//! All of it is in Redis, under leases (see `membership`): what a node says is true for as long as the node is heard of. Redis is not
 //! the truth about a node's own members, the node is. Whatever Redis lost, and whatever it says of a node that is
 //! gone, is brought right by that:
 //!

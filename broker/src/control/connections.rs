@@ -16,7 +16,7 @@ use crate::outbound::{ConnectionId, Outbound};
 /// Parts of the map, so that connections that come and go on all cores do not wait for one another.
 const PARTS: usize = 64;
 
-/// See the [module](self).
+/// The sessions of this node, found by name or subject. It knows them as long as they are there, and does nothing by itself.
 #[derive(Debug)]
 pub struct Connections {
     /// What the names of all sessions of this process begin with.

@@ -2,9 +2,9 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/v1/stream/{topic}` | the Durable Streams protocol: see [`stream`] |
-//! | `/v1/events` | server-sent events and lines of JSON: see [`events`] |
-//! | `/v1/publish` | messages of back ends: see [`publish`] |
+//! | `/v1/stream/{topic}` | the Durable Streams protocol: see `stream` |
+//! | `/v1/events` | server-sent events and lines of JSON: see `events` |
+//! | `/v1/publish` | messages of back ends: see `publish` |
 //!
 //! No request needs the node that answered the one before: what a reader has seen is in its own hands, and everything else in logs.
 

@@ -1,8 +1,8 @@
 //! The bus over Redis, or a server that speaks like it.
 //!
-//! A [`link::Link`] is the way to one server. [`routes::Routes`] say which link a channel goes through: one server alone, the
+//! A `link::Link` is the way to one server. `routes::Routes` say which link a channel goes through: one server alone, the
 //! master that sentinels name, one of several that know nothing of each other, or the masters of a Redis Cluster.
-//! [`subscriptions::Subscriptions`] decide what to ask a server for, and are pure.
+//! `subscriptions::Subscriptions` decide what to ask a server for, and are pure.
 //!
 //! `docs/redis.md` has what an operator must know.
 
