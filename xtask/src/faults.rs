@@ -20,12 +20,12 @@ pub(crate) struct Arguments {
     /// Only this: standalone, sentinel, cluster, alone (one node on SQLite), redis-away, fan-out, first or storm. Keeps no report
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Break a debug build: sooner there, and its figures say nothing. Keeps no report
+    /// Break a debug build: sooner there, and slower in every figure. The report says so
     #[arg(long)]
     debug: bool,
 }
 
-/// Builds, runs, and writes the report of a whole run of a release build.
+/// Builds, runs, and writes the report of a whole run.
 ///
 /// # Errors
 /// A promise was broken, or the run could not be made.
@@ -48,7 +48,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(only) => {
             faults.args(["--only", only]);
         }
-        None if arguments.debug => {}
         None => {
             faults.args(["--report", REPORT]);
         }
