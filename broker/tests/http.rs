@@ -333,13 +333,14 @@ fn node_that_goes_away_ends_polls_and_events_in_their_own_words() {
     let mut broker = Broker::start(data.path(), &["drain.spread=0s", "http.long_poll_timeout=10m"]);
     let at = broker.address;
     publish(at, "d/1", &json!(1));
+    // First, so that it is parked by the time that the others, which came later, were answered.
+    let mut poll = TcpStream::connect(at).expect("a connection");
+    let request = format!("GET /v1/stream/d/1?offset=now&live=long-poll HTTP/1.1\r\nhost: {at}\r\n\r\n");
+    poll.write_all(request.as_bytes()).expect("it reads");
     let mut events = Exchange::begin(at, "GET", "/v1/events?topic=d/1", &[], "");
     events.line_after("id: ");
     let mut source = Exchange::begin(at, "GET", "/v1/stream/d/1?offset=now&live=sse", &[], "");
     source.line_after("event: control");
-    let mut poll = TcpStream::connect(at).expect("a connection");
-    let request = format!("GET /v1/stream/d/1?offset=now&live=long-poll HTTP/1.1\r\nhost: {at}\r\n\r\n");
-    poll.write_all(request.as_bytes()).expect("it reads");
     let ended = std::thread::spawn(move || {
         let mut answer = String::new();
         poll.read_to_string(&mut answer).expect("text");
