@@ -79,9 +79,7 @@ impl Announcer {
             METRICS.unannounced.add(messages.len() as u64);
         }
     }
-}
 
-impl Announcer {
     /// Waits until what was announced was handed to the bus, or refused by it.
     pub async fn flush(&self) {
         let Some(inner) = &self.inner else { return };

@@ -158,9 +158,10 @@ pub(super) fn topic_of(path: &str, prefix: &str) -> Result<Topic, Problem> {
     let encoded = path.strip_prefix(prefix).unwrap_or_default();
     let mut name = String::with_capacity(encoded.len());
     for segment in encoded.split('/') {
-        let level = percent_decode(segment).filter(|level| !level.contains('/')).ok_or_else(|| {
-            Problem::bad_request("a path segment is not percent-encoded UTF-8 of one level")
-        })?;
+        let level =
+            handshake::percent_decode(segment).filter(|level| !level.contains('/')).ok_or_else(|| {
+                Problem::bad_request("a path segment is not percent-encoded UTF-8 of one level")
+            })?;
         if !name.is_empty() {
             name.push('/');
         }
@@ -171,24 +172,6 @@ pub(super) fn topic_of(path: &str, prefix: &str) -> Result<Topic, Problem> {
         return Err(Problem::bad_request(InvalidTopic::EmptyLevel.to_string()));
     }
     Topic::parse(&name).map_err(|invalid| Problem::bad_request(invalid.to_string()))
-}
-
-/// Undoes percent-encoding (RFC 3986, 2.1); `None` if what comes out is no UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        decoded.push(u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?);
-        rest = after;
-    }
-    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

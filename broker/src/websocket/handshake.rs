@@ -33,6 +33,7 @@ mod origin;
 mod token;
 
 pub use origin::{Origins, OwnHosts};
+pub(crate) use token::percent_decode;
 pub use token::{Source, Token};
 
 /// Bytes of all sub-protocols offered: a token as base64 (4/3 of [`TOKEN_BYTES_MAX`]) and 1 KiB of names. More is

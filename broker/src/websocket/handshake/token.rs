@@ -99,8 +99,9 @@ fn checked(text: String, source: Source) -> Result<Token, Rejected> {
     Ok(Token { text, source })
 }
 
-/// Undoes percent-encoding. `+` stays: it is a character of tokens (RFC 6750, 2.1), and a space is none.
-fn percent_decode(text: &str) -> Option<String> {
+/// Undoes percent-encoding (RFC 3986, 2.1); `None` if what comes out is no UTF-8. `+` stays: it is a character of tokens (RFC 6750, 2.1),
+/// and a space is none.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
