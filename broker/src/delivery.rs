@@ -7,6 +7,7 @@ use bongsu_protocol::event::Event;
 use bongsu_protocol::eventstream::{self, Shape};
 use bongsu_protocol::message::Delivery;
 use bongsu_protocol::session::Outgoing;
+use bongsu_protocol::stomp::{self, TailKind};
 use bytes::{Bytes, BytesMut};
 
 use crate::websocket::deflate::{self, Window};
@@ -26,14 +27,31 @@ pub struct Shared {
     compressed: OnceLock<Box<[[OnceLock<Bytes>; Window::ALL.len()]; Format::ALL.len()]>>,
     /// The same as events of HTTP streams, per shape, without and with its position; made when the first such reader comes.
     events: OnceLock<Box<[[OnceLock<Bytes>; 2]; Shape::ALL.len()]>>,
+    /// What follows each reader's own head of a MESSAGE, per kind; made when the first STOMP reader comes.
+    stomp_tails: OnceLock<Box<[OnceLock<StompTail>; TailKind::COUNT]>>,
+}
+
+/// The part of a STOMP MESSAGE that all readers of a kind share.
+#[derive(Debug, Clone)]
+pub struct StompTail {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Whether they are UTF-8, so that they may go as text.
+    pub is_text: bool,
+}
+
+impl AsRef<Delivery> for Shared {
+    fn as_ref(&self) -> &Delivery {
+        &self.delivery
+    }
 }
 
 impl Shared {
     /// Shares a message.
     #[must_use]
     pub fn new(delivery: Arc<Delivery>) -> SharedDelivery {
-        let (compressed, events) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { delivery, plain: Default::default(), compressed, events })
+        let (compressed, events, stomp_tails) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { delivery, plain: Default::default(), compressed, events, stomp_tails })
     }
 
     /// Bytes of the message, for budgets.
@@ -82,6 +100,18 @@ impl Shared {
         slot.get_or_init(make).clone()
     }
 
+    /// What follows the head of a STOMP MESSAGE of each reader.
+    #[must_use]
+    pub fn stomp_tail(&self, kind: TailKind) -> &StompTail {
+        let tails = self.stomp_tails.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
+        tails[kind.index()].get_or_init(|| {
+            let mut bytes = BytesMut::new();
+            stomp::encode_message_tail(kind, &self.delivery, &mut bytes);
+            let is_text = std::str::from_utf8(&bytes).is_ok();
+            StompTail { bytes: bytes.freeze(), is_text }
+        })
+    }
+
     /// The complete frame for a wire. The same bytes for everyone who asks alike.
     fn frame(&self, wire: Wire) -> Bytes {
         let plain = self.plain[wire.format as usize]
@@ -96,7 +126,7 @@ impl Shared {
     }
 }
 
-/// How one connection is written to: agreed on in its handshake.
+/// How the native protocol stands in WebSocket frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wire {
     /// Which encoding.

@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod bus;
+pub mod carrier;
 pub mod chance;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod delivery;
+pub mod dialog;
 pub mod drain;
 pub mod feed;
 pub mod heard;

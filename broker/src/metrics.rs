@@ -63,17 +63,24 @@ pub enum Transport {
     WebsocketJson,
     /// A WebSocket with binary frames.
     WebsocketBinary,
+    /// STOMP over a WebSocket.
+    WebsocketStomp,
+    /// STOMP over TCP.
+    TcpStomp,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::WebsocketJson, Self::WebsocketBinary];
+    pub const ALL: [Self; 4] =
+        [Self::WebsocketJson, Self::WebsocketBinary, Self::WebsocketStomp, Self::TcpStomp];
 
     /// The label's value.
     const fn name(self) -> &'static str {
         match self {
             Self::WebsocketJson => "websocket-json",
             Self::WebsocketBinary => "websocket-binary",
+            Self::WebsocketStomp => "websocket-stomp",
+            Self::TcpStomp => "tcp-stomp",
         }
     }
 }

@@ -12,13 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bongsu_protocol::event::Event;
+use bongsu_protocol::reason::Goodbye;
 use bongsu_protocol::session::{Offer, Outgoing, Session};
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::carrier::Carrier;
 use crate::clock;
-use crate::delivery::{SharedDelivery, Wire};
+use crate::delivery::SharedDelivery;
+use crate::dialog::{Dialog, Said};
 use crate::limits::FRAMES_PER_WRITE_MAX;
 use crate::metrics::METRICS;
 use crate::websocket::frame;
@@ -31,7 +34,6 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug)]
 pub struct Outbound {
     id: ConnectionId,
-    wire: Wire,
     /// The socket, where whoever fans out may write it; `None` where only the connection's task can (TLS, HTTP/2).
     socket: Option<Arc<TcpStream>>,
     state: Mutex<State>,
@@ -42,8 +44,9 @@ pub struct Outbound {
 /// What the lock guards.
 #[derive(Debug)]
 pub struct State {
-    /// The conversation.
-    pub session: Session<SharedDelivery>,
+    /// What is spoken.
+    pub dialog: Dialog,
+    carrier: Carrier,
     writer: Writer,
     /// The connection's task does not read until the session wants input again, and must be woken then.
     is_input_stopped: bool,
@@ -94,17 +97,16 @@ impl Outbound {
     #[must_use]
     pub fn new(
         id: ConnectionId,
-        wire: Wire,
+        dialog: Dialog,
+        carrier: Carrier,
         socket: Option<Arc<TcpStream>>,
-        session: Session<SharedDelivery>,
     ) -> Arc<Self> {
         let now = clock::monotonic();
         let writer = Writer { progress_at: now, written_at: now, ..Writer::default() };
         Arc::new(Self {
             id,
-            wire,
             socket,
-            state: Mutex::new(State { session, writer, is_input_stopped: false }),
+            state: Mutex::new(State { dialog, carrier, writer, is_input_stopped: false }),
             bell: Notify::new(),
         })
     }
@@ -124,14 +126,15 @@ impl Outbound {
     /// Offers messages of one topic, in order. True if there is something to flush that was not there before.
     pub fn offer(&self, offers: &[Offer<'_, SharedDelivery>]) -> bool {
         let mut state = self.lock();
-        let before = state.session.has_outgoing();
+        let before = state.dialog.has_outgoing();
+        let session = state.dialog.session_mut();
         for offer in offers {
-            state.session.offer(offer);
+            session.offer(offer);
         }
-        if state.session.has_effect() || state.session.wants_poll() {
+        if session.has_effect() || session.wants_poll() {
             self.bell.notify_one();
         }
-        !before && state.session.has_outgoing() && !state.writer.is_blocked
+        !before && state.dialog.has_outgoing() && !state.writer.is_blocked
     }
 
     /// Writes what waits, as far as the socket takes it. Where only the connection's task can write, it is woken instead.
@@ -142,7 +145,7 @@ impl Outbound {
         if state.writer.is_blocked || state.is_close_sent() {
             return;
         }
-        let flushed = state.write_to(self.wire, |slices| match slices {
+        let flushed = state.write_to(|slices| match slices {
             // The plain call is cheaper, and single messages are what nobody can write together.
             [frame] => socket.try_write(frame),
             _ => socket.try_write_vectored(slices),
@@ -160,7 +163,7 @@ impl Outbound {
         &self,
         write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
-        self.lock().write_to(self.wire, write)
+        self.lock().write_to(write)
     }
 
     /// Waits until somebody else gave the connection's task something to do.
@@ -175,6 +178,29 @@ impl Outbound {
 }
 
 impl State {
+    /// The session inside, whatever is spoken.
+    #[must_use]
+    pub const fn session(&self) -> &Session<SharedDelivery> {
+        self.dialog.session()
+    }
+
+    /// The session inside, for what it hears of topics. What answers a request goes through [`Dialog::tell`].
+    pub const fn session_mut(&mut self) -> &mut Session<SharedDelivery> {
+        self.dialog.session_mut()
+    }
+
+    /// Whether there are pings, which the other side answers by itself.
+    #[must_use]
+    pub const fn has_pings(&self) -> bool {
+        self.carrier.has_pings()
+    }
+
+    /// Lets the carrier's own goodbye be the last that is written, after everything that waits. The first call counts.
+    pub fn close(&mut self, goodbye: &Goodbye) {
+        let close = self.carrier.close(goodbye);
+        self.close_with(close);
+    }
+
     /// Answers a ping. Of several that wait, the last counts (RFC 6455, 5.5.3).
     pub fn pong(&mut self, payload: &[u8]) {
         self.writer.pong = Some(frame::pong(payload));
@@ -224,7 +250,7 @@ impl State {
 
     /// Whether the connection's task should read now. If not, it is woken when it should again.
     pub fn wants_input(&mut self) -> bool {
-        let wants_input = self.session.wants_input();
+        let wants_input = self.dialog.wants_input();
         self.is_input_stopped = !wants_input;
         wants_input
     }
@@ -232,22 +258,21 @@ impl State {
     /// Whether the connection's task has something to do besides writing: serve readers, or read again.
     #[must_use]
     pub fn wants_task(&self) -> bool {
-        self.session.wants_poll() || (self.is_input_stopped && self.session.wants_input())
+        self.session().wants_poll() || (self.is_input_stopped && self.dialog.wants_input())
     }
 
     /// Whether only the connection's own task can go on.
     fn needs_task(&self) -> bool {
-        self.writer.is_blocked || self.session.has_effect() || self.wants_task()
+        self.writer.is_blocked || self.dialog.has_effect() || self.wants_task()
     }
 
     fn write_to(
         &mut self,
-        wire: Wire,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
-        let Self { session, writer, .. } = self;
+        let Self { dialog, carrier, writer, .. } = self;
         loop {
-            writer.fill(wire, session);
+            writer.fill(carrier, dialog);
             if writer.frames.is_empty() {
                 writer.is_blocked = false;
                 writer.progress_at = clock::monotonic();
@@ -275,7 +300,7 @@ impl State {
 
 impl Writer {
     /// Takes what waits, up to what one system call writes.
-    fn fill(&mut self, wire: Wire, session: &mut Session<SharedDelivery>) {
+    fn fill(&mut self, carrier: &Carrier, dialog: &mut Dialog) {
         if self.closed == Closed::Queued {
             return;
         }
@@ -287,26 +312,28 @@ impl Writer {
             self.frames.push_back(frame::ping());
         }
         while self.frames.len() < FRAMES_PER_WRITE_MAX
-            && let Some(outgoing) = session.poll_outgoing()
+            && let Some(said) = dialog.poll_outgoing()
         {
-            if let Outgoing::Event(event) = &outgoing {
-                self.note(event);
+            if let Said::Native(_, Outgoing::Event(event)) = &said {
+                self.note(carrier, event);
             }
-            self.frames.push_back(wire.encode(&outgoing));
+            carrier.put(&said, &mut self.frames);
         }
-        if !session.has_outgoing()
+        if !dialog.has_outgoing()
             && let Closed::With(close) = &self.closed
         {
-            self.frames.push_back(close.clone());
+            if !close.is_empty() {
+                self.frames.push_back(close.clone());
+            }
             self.closed = Closed::Queued;
         }
     }
 
     /// Does what an event means to the connection as a whole.
-    fn note(&mut self, event: &Event) {
+    fn note(&mut self, carrier: &Carrier, event: &Event) {
         match event {
             Event::Goodbye(goodbye) if self.closed == Closed::No => {
-                self.closed = Closed::With(frame::close(goodbye))
+                self.closed = Closed::With(carrier.close(goodbye))
             }
             Event::Reply { result: Err(error), .. } => METRICS.count_error(error.code),
             _ => {}

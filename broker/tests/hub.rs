@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bongsu::carrier::Carrier;
 use bongsu::clock;
 use bongsu::config::{Policies, Settings};
-use bongsu::delivery::{Shared, SharedDelivery, Wire};
+use bongsu::delivery::{Shared, SharedDelivery};
+use bongsu::dialog::Dialog;
 use bongsu::heard::Heard;
 use bongsu::history::History;
 use bongsu::hub::{Answer, Fanout, Hub, Probe};
@@ -96,12 +98,12 @@ impl Client {
         let grants = Grants { subscribe: everything(), ..Grants::default() };
         let bounds =
             Bounds { outbox_bytes: 1 << 20, subscriptions: 10, topics: 1000, requests_in_flight: 10 };
-        let wire = Wire { format: Format::Json, window: None };
-        let outbound = Outbound::new(ConnectionId(number), wire, None, Session::new(bounds, grants));
+        let dialog = Dialog::Native { session: Session::new(bounds, grants), format: Format::Json };
+        let outbound = Outbound::new(ConnectionId(number), dialog, Carrier::Bytes, None);
         let filter = TopicFilter::parse(filter).unwrap();
         let subscription = Subscription { filter, from, seen: Vec::new() };
         let request = Request { id: RequestId(1), command: Command::Subscribe(vec![subscription]) };
-        outbound.lock().session.handle(Time(0), Ok(request));
+        outbound.lock().session_mut().handle(Time(0), Ok(request));
         let mut client = Self { outbound, seen: Vec::new(), subscribed: false };
         client.until(rig, |client| client.subscribed).await;
         client
@@ -134,8 +136,8 @@ impl Client {
     async fn step(&mut self, rig: &Rig) -> bool {
         let effect = {
             let mut state = self.outbound.lock();
-            state.session.poll(clock::monotonic());
-            while let Some(outgoing) = state.session.poll_outgoing() {
+            state.session_mut().poll(clock::monotonic());
+            while let Some(outgoing) = state.session_mut().poll_outgoing() {
                 match outgoing {
                     Outgoing::Delivery(shared) => {
                         self.seen.push(String::from_utf8(shared.delivery.message.payload.to_vec()).unwrap());
@@ -148,19 +150,19 @@ impl Client {
                     },
                 }
             }
-            state.session.poll_effect()
+            state.session_mut().poll_effect()
         };
         match effect {
             Some(Effect::Watch { filter }) => rig.hub.watch(self.outbound.clone(), filter).await,
             Some(Effect::Read { query }) => {
                 let page = rig.history.catch_up(query).await;
-                self.outbound.lock().session.read_done(clock::monotonic(), page);
+                self.outbound.lock().session_mut().read_done(clock::monotonic(), page);
             }
             Some(Effect::List { filter, after }) => {
                 let query = TopicsQuery { filter: filter.clone(), after, limit: 100 };
                 let logs = rig.history.topics(query).await.unwrap();
                 let listed = logs.into_iter().map(|log| (log.topic, log.first, log.head)).collect();
-                self.outbound.lock().session.listed(&filter, Ok(listed));
+                self.outbound.lock().session_mut().listed(&filter, Ok(listed));
             }
             Some(Effect::Close) => {}
             Some(other) => panic!("{other:?}"),

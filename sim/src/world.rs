@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bongsu::connection::{self, Io, Opened};
+use bongsu::connection::{self, Framing, Io, Opened};
+use bongsu::dialog::Language;
 use bongsu::node::Node;
 use bongsu_protocol::codec::Format;
 use bongsu_protocol::position::Position;
@@ -159,8 +160,8 @@ impl World {
         let opened = Opened {
             io: Io::Stream(Box::new(socket)),
             read_ahead: Bytes::new(),
-            format,
-            deflate: None,
+            language: Language::Native(format),
+            framing: Framing::WebSocket { deflate: None },
             grants: Ok(Grants::everything()),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             admission: node.admit()?,

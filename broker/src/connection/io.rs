@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -13,6 +14,7 @@ use crate::limits::READ_BUFFER_BYTES;
 use crate::metrics::METRICS;
 use crate::outbound::{Flushed, Outbound};
 use crate::websocket::decoder::{Decoder, Incoming, Violation};
+use crate::websocket::deflate::Agreed;
 
 thread_local! {
     /// What a socket gave, until it was decoded: one buffer per thread, so that an idle connection holds none.
@@ -30,6 +32,20 @@ pub enum Io {
     Tcp(Arc<TcpStream>),
     /// TLS, or a stream within HTTP/2: only the connection's own task reads and writes it.
     Stream(Box<dyn Duplex>),
+}
+
+/// What takes messages out of bytes.
+pub(super) enum Input {
+    /// WebSocket. Boxed, so that other connections do not pay for it.
+    WebSocket(Box<Decoder>),
+    /// Each read is a message: where it begins and ends means nothing.
+    Bytes,
+}
+
+impl Input {
+    pub(super) fn web_socket(message_bytes_max: usize, deflate: Option<Agreed>) -> Self {
+        Self::WebSocket(Box::new(Decoder::new(message_bytes_max, deflate)))
+    }
 }
 
 /// What a turn of reading and writing brought.
@@ -59,7 +75,7 @@ impl Io {
         &mut self,
         cx: &mut Context<'_>,
         outbound: &Outbound,
-        decoder: &mut Decoder,
+        input: &mut Input,
         wants_input: bool,
     ) -> Poll<Turn> {
         match self.poll_flush(cx, outbound) {
@@ -77,7 +93,7 @@ impl Io {
             Ok(0) | Err(_) => Poll::Ready(Turn::Gone),
             Ok(n_read) => {
                 METRICS.bytes_in.add(n_read as u64);
-                Poll::Ready(decode(decoder, &mut buffer[..n_read]))
+                Poll::Ready(decode(input, &mut buffer[..n_read]))
             }
         })
     }
@@ -131,10 +147,15 @@ impl Io {
 }
 
 /// Takes the messages out of what was read.
-pub(super) fn decode(decoder: &mut Decoder, mut input: &mut [u8]) -> Turn {
+pub(super) fn decode(input: &mut Input, mut bytes: &mut [u8]) -> Turn {
+    let decoder = match input {
+        Input::WebSocket(decoder) => decoder,
+        Input::Bytes if bytes.is_empty() => return Turn::Incoming(Vec::new()),
+        Input::Bytes => return Turn::Incoming(vec![Incoming::Binary(Bytes::copy_from_slice(bytes))]),
+    };
     let mut incoming = Vec::new();
     loop {
-        match decoder.poll(&mut input) {
+        match decoder.poll(&mut bytes) {
             Ok(Some(message)) => incoming.push(message),
             Ok(None) => return Turn::Incoming(incoming),
             Err(violation) => return Turn::Violation(incoming, violation),

@@ -5,6 +5,7 @@
 
 pub(crate) mod answers;
 mod io;
+mod stomp;
 mod timers;
 
 use std::collections::VecDeque;
@@ -12,46 +13,59 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::codec::Format;
 use bongsu_protocol::command::RequestId;
-use bongsu_protocol::event::{Event, Member, Welcome};
+use bongsu_protocol::event::{Member, Welcome};
 use bongsu_protocol::limits::FRAME_BYTES_MAX;
 use bongsu_protocol::message::NewMessage;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
-use bongsu_protocol::session::{Effect, Grants, Session};
+use bongsu_protocol::session::{self, Grants};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::carrier::Carrier;
 use crate::clock;
 use crate::control::Place;
-use crate::delivery::Wire;
+use crate::dialog::{Dialog, Effect, Heard, Language};
 use crate::drain::Phase;
 use crate::metrics::{METRICS, Transport};
 use crate::node::Node;
 use crate::outbound::Outbound;
 use crate::presence;
 use crate::publisher::Completion;
-use crate::websocket::decoder::{Decoder, Incoming, Violation};
+use crate::websocket::decoder::{Incoming, Violation};
 use crate::websocket::deflate::Agreed;
 use crate::websocket::frame;
 
 pub use io::{Duplex, Io};
 
 use answers::{Answer, Answers};
-use io::Turn;
+use io::{Input, Turn};
 use timers::{Due, Timers};
 
-/// A WebSocket whose handshake succeeded.
+/// How a connection's bytes are framed: settled by where it connected, and its handshake.
+#[derive(Debug)]
+pub enum Framing {
+    /// WebSocket.
+    WebSocket {
+        /// How messages are compressed, if they are.
+        deflate: Option<Agreed>,
+    },
+    /// None: STOMP over TCP.
+    Bytes,
+}
+
+/// A connection whose handshake, if there is one, succeeded.
 pub struct Opened {
     /// Its socket.
     pub io: Io,
     /// What the client sent before it had the handshake's answer.
     pub read_ahead: Bytes,
-    /// The sub-protocol's format.
-    pub format: Format,
-    /// How messages are compressed, if they are.
-    pub deflate: Option<Agreed>,
+    /// What is spoken.
+    pub language: Language,
+    /// How it is framed.
+    pub framing: Framing,
     /// What the client may do, or why it may not even connect: then it is told so and sent away.
     pub grants: Result<Grants, Goodbye>,
     /// Where it connected from.
@@ -66,8 +80,7 @@ struct Connection {
     /// Where those who want to end it find it.
     _place: Place,
     name: String,
-    format: Format,
-    decoder: Decoder,
+    input: Input,
     answers: Answers,
     /// Messages that found the publisher's queues full, in order; the first of them is waiting there.
     backlog: VecDeque<(RequestId, usize, NewMessage)>,
@@ -76,32 +89,39 @@ struct Connection {
 
 /// Runs a connection to its end.
 pub async fn run(node: Arc<Node>, opened: Opened) {
-    let Opened { mut io, read_ahead, format, deflate, grants, peer, admission } = opened;
+    let Opened { mut io, read_ahead, language, framing, grants, peer, admission } = opened;
     let id = node.next_connection();
-    let wire = Wire { format, window: deflate.map(|agreed| agreed.window) };
+    let name = node.sessions().session_name(id);
+    let transport = transport_of(&language, &framing);
+    let (input, carrier) = match framing {
+        Framing::WebSocket { deflate } => (
+            Input::web_socket(FRAME_BYTES_MAX, deflate),
+            Carrier::WebSocket { window: deflate.map(|agreed| agreed.window) },
+        ),
+        Framing::Bytes => (Input::Bytes, Carrier::Bytes),
+    };
     let (grants, refused) = match grants {
         Ok(grants) => (grants, None),
         Err(goodbye) => (Grants::default(), Some(goodbye)),
     };
-    let session = Session::new(node.bounds(), grants);
-    let outbound = Outbound::new(id, wire, io.shared(), session);
+    let timers = Timers::new(node.timing(), carrier.has_pings());
+    let dialog = Dialog::new(language, node.bounds(), name.clone(), grants);
+    let outbound = Outbound::new(id, dialog, carrier, io.shared());
     let mut connection = Connection {
-        name: node.sessions().session_name(id),
+        name,
         _place: node.sessions().enter(&outbound),
-        decoder: Decoder::new(FRAME_BYTES_MAX, deflate),
+        input,
         answers: Answers::default(),
         backlog: VecDeque::new(),
-        timers: Timers::new(node.timing()),
+        timers,
         node,
         outbound,
-        format,
     };
-    let transport = transport_of(format);
     METRICS.count_open(transport);
     let opened_at = clock::monotonic();
     connection.greet(refused);
     // Consumed here: even an empty slice would keep the HTTP server's buffer of 16 KiB as long as the connection.
-    let first = io::decode(&mut connection.decoder, &mut Vec::from(read_ahead));
+    let first = io::decode(&mut connection.input, &mut Vec::from(read_ahead));
     connection.take_turn(first);
     let reason = connection.converse(&mut io).await;
     connection.leave().await;
@@ -111,27 +131,28 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     tracing::info!(session = %connection.name, %peer, %reason, seconds, "connection ended");
 }
 
-const fn transport_of(format: Format) -> Transport {
-    match format {
-        Format::Json => Transport::WebsocketJson,
-        Format::Binary => Transport::WebsocketBinary,
+const fn transport_of(language: &Language, framing: &Framing) -> Transport {
+    match (language, framing) {
+        (Language::Native(Format::Json), _) => Transport::WebsocketJson,
+        (Language::Native(Format::Binary), _) => Transport::WebsocketBinary,
+        (Language::Stomp(_), Framing::WebSocket { .. }) => Transport::WebsocketStomp,
+        (Language::Stomp(_), Framing::Bytes) => Transport::TcpStomp,
     }
 }
 
 impl Connection {
     fn greet(&self, refused: Option<Goodbye>) {
         let mut state = self.outbound.lock();
-        let welcome = Welcome {
+        state.dialog.greet(|grants| Welcome {
             session: self.name.clone(),
             node: self.node.name().to_owned(),
-            subject: state.session.grants().subject.clone(),
+            subject: grants.subject.clone(),
             time: clock::wall(),
             heartbeat_ms: self.timers.heartbeat_ms(),
             frame_bytes_max: FRAME_BYTES_MAX as u64,
-        };
-        state.session.push_event(Event::Welcome(welcome));
+        });
         if let Some(goodbye) = refused {
-            state.session.close(goodbye);
+            state.dialog.close(goodbye);
         }
     }
 
@@ -154,10 +175,12 @@ impl Connection {
                 self.timers.close_soon();
             }
             let (wants_input, due) = self.next_wait();
-            if sleep.deadline() != due {
+            if let Some(due) = due
+                && sleep.deadline() != due
+            {
                 sleep.as_mut().reset(due);
             }
-            let Self { outbound, decoder, answers, .. } = self;
+            let Self { outbound, input, answers, .. } = self;
             tokio::select! {
                 biased;
                 // A connection that is sent away leaves at once, whatever else goes on.
@@ -166,14 +189,14 @@ impl Connection {
                     Err(_) => Phase::Draining,
                 }),
                 // Before what others may keep ready for ever.
-                () = &mut sleep => {
+                () = &mut sleep, if due.is_some() => {
                     if let Some(reason) = self.take_time() {
                         return reason;
                     }
                 }
                 // Answers make room for more requests.
                 answer = answers.next(), if !answers.is_empty() => self.take_answer(answer),
-                turn = poll_fn(|cx| io.poll_turn(cx, outbound, decoder, wants_input)) => {
+                turn = poll_fn(|cx| io.poll_turn(cx, outbound, input, wants_input)) => {
                     if let Some(reason) = self.take_turn(turn) {
                         return reason;
                     }
@@ -188,44 +211,52 @@ impl Connection {
         loop {
             let effect = {
                 let mut state = self.outbound.lock();
-                state.session.poll(clock::monotonic());
-                state.session.poll_effect()
+                state.dialog.poll(clock::monotonic());
+                state.dialog.poll_effect()
             };
-            let Some(effect) = effect else { return };
-            let (node, outbound) = (&self.node, &self.outbound);
             match effect {
-                Effect::Authenticate { id, token } => {
-                    let result = node.authenticator().verify(&token);
-                    outbound.lock().session.authenticated(id, result);
-                }
-                Effect::Publish { id, messages } => {
-                    self.backlog.extend(messages.into_iter().map(|(part, message)| (id, part, message)));
-                    self.publish();
-                }
-                Effect::History { id, query } => self.answers.history(node, id, query),
-                Effect::Enter { id, topic, info } => {
-                    let subject = outbound.lock().session.grants().subject.clone();
-                    let member = Member { session: self.name.clone(), subject, info, since: clock::wall() };
-                    let outbound = Arc::clone(outbound);
-                    node.presence().send(presence::Command::Enter { outbound, id, topic, member }).await;
-                }
-                Effect::Leave { id, topic } => {
-                    let outbound = Arc::clone(outbound);
-                    node.presence().send(presence::Command::Leave { outbound, id, topic }).await;
-                }
-                Effect::Members { id, topic } => {
-                    let outbound = Arc::clone(outbound);
-                    node.presence().send(presence::Command::Members { outbound, id, topic }).await;
-                }
-                Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
-                Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
-                Effect::Read { query } => {
-                    METRICS.pages_asked.add(1);
-                    self.answers.catch_up(node, query);
-                }
-                Effect::List { filter, after } => self.answers.list(node, filter, after),
-                Effect::Close => self.timers.close_soon(),
+                None => return,
+                Some(Effect::Session(effect)) => self.carry_out_for_session(effect).await,
+                Some(Effect::Stomp(effect)) => self.carry_out_for_stomp(effect),
             }
+        }
+    }
+
+    async fn carry_out_for_session(&mut self, effect: session::Effect) {
+        use session::Effect;
+        let (node, outbound) = (&self.node, &self.outbound);
+        match effect {
+            Effect::Authenticate { id, token } => {
+                let result = node.authenticator().verify(&token);
+                outbound.lock().dialog.tell(|session| session.authenticated(id, result));
+            }
+            Effect::Publish { id, messages } => {
+                self.backlog.extend(messages.into_iter().map(|(part, message)| (id, part, message)));
+                self.publish();
+            }
+            Effect::History { id, query } => self.answers.history(node, id, query),
+            Effect::Enter { id, topic, info } => {
+                let subject = outbound.lock().session().grants().subject.clone();
+                let member = Member { session: self.name.clone(), subject, info, since: clock::wall() };
+                let outbound = Arc::clone(outbound);
+                node.presence().send(presence::Command::Enter { outbound, id, topic, member }).await;
+            }
+            Effect::Leave { id, topic } => {
+                let outbound = Arc::clone(outbound);
+                node.presence().send(presence::Command::Leave { outbound, id, topic }).await;
+            }
+            Effect::Members { id, topic } => {
+                let outbound = Arc::clone(outbound);
+                node.presence().send(presence::Command::Members { outbound, id, topic }).await;
+            }
+            Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
+            Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
+            Effect::Read { query } => {
+                METRICS.pages_asked.add(1);
+                self.answers.catch_up(node, query);
+            }
+            Effect::List { filter, after } => self.answers.list(node, filter, after),
+            Effect::Close => self.timers.close_soon(),
         }
     }
 
@@ -234,7 +265,7 @@ impl Connection {
         if self.answers.is_waiting_for_room() {
             return;
         }
-        let subject = self.outbound.lock().session.grants().subject.clone();
+        let subject = self.outbound.lock().session().grants().subject.clone();
         while let Some((id, part, message)) = self.backlog.pop_front() {
             let completion = Completion::Connection { outbound: Arc::clone(&self.outbound), id, part };
             if let Err(waiting) = self.node.publisher().publish(&subject, message, completion) {
@@ -245,24 +276,28 @@ impl Connection {
     }
 
     /// Whether to read the socket, and until when to wait at most.
-    fn next_wait(&mut self) -> (bool, Instant) {
+    fn next_wait(&mut self) -> (bool, Option<Instant>) {
         let mut state = self.outbound.lock();
-        let is_ending = state.session.is_closing();
+        let is_ending = state.dialog.is_closing();
         // A connection that ends is read on, so that the client's close frame is seen; what comes is dropped.
         let wants_input = is_ending || (state.wants_input() && self.backlog.is_empty());
-        (wants_input, clock::instant(self.timers.next_due(&state)))
+        (wants_input, self.timers.next_due(&state).map(clock::instant))
     }
 
     fn take_answer(&mut self, answer: Answer) {
         let now = clock::monotonic();
         match answer {
             Answer::Room => self.publish(),
-            Answer::Reply(id, result) => self.outbound.lock().session.reply(id, result),
+            Answer::Reply(id, result) => {
+                self.outbound.lock().dialog.tell(|session| session.reply(id, result));
+            }
             Answer::Page(result) => {
                 METRICS.pages.add(1);
-                self.outbound.lock().session.read_done(now, result);
+                self.outbound.lock().dialog.tell(|session| session.read_done(now, result));
             }
-            Answer::Listed(filter, result) => self.outbound.lock().session.listed(&filter, result),
+            Answer::Listed(filter, result) => {
+                self.outbound.lock().dialog.tell(|session| session.listed(&filter, result));
+            }
         }
     }
 
@@ -286,21 +321,15 @@ impl Connection {
         self.timers.heard();
         for incoming in incoming {
             match incoming {
-                Incoming::Text(body) if self.format == Format::Json => self.take_frame(&body),
-                Incoming::Binary(body) if self.format == Format::Binary => self.take_frame(&body),
-                Incoming::Text(_) => {
-                    self.close(CloseReason::UnsupportedData, "this sub-protocol is binary, not text")
-                }
-                Incoming::Binary(_) => {
-                    self.close(CloseReason::UnsupportedData, "this sub-protocol is text, not binary")
-                }
+                Incoming::Text(body) => self.hear(&Heard::Text(body)),
+                Incoming::Binary(body) => self.hear(&Heard::Binary(body)),
                 Incoming::Ping(payload) => self.outbound.lock().pong(&payload),
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => {
                     let mut state = self.outbound.lock();
-                    if !state.session.is_closing() {
+                    if !state.dialog.is_closing() {
                         // What still waits would only be read by nobody.
-                        state.session.end();
+                        state.dialog.end();
                         state.close_with(frame::close_echo(code));
                     }
                     drop(state);
@@ -310,22 +339,8 @@ impl Connection {
         }
     }
 
-    fn take_frame(&mut self, body: &Bytes) {
-        match codec::decode_requests(self.format, body) {
-            Ok(requests) => {
-                METRICS.requests.add(requests.len() as u64);
-                let wall = clock::wall();
-                let mut state = self.outbound.lock();
-                for request in requests {
-                    state.session.handle(wall, request.map_err(|refused| (refused.id, refused.error)));
-                }
-            }
-            Err(malformed) => {
-                METRICS.malformed.add(1);
-                let goodbye = Goodbye::from(malformed);
-                self.outbound.lock().session.close(goodbye);
-            }
-        }
+    fn hear(&self, heard: &Heard) {
+        self.outbound.lock().dialog.hear(clock::wall(), heard);
     }
 
     fn refuse(&mut self, violation: &Violation) {
@@ -334,7 +349,7 @@ impl Connection {
     }
 
     fn close(&mut self, reason: CloseReason, text: &str) {
-        self.outbound.lock().session.close(Goodbye::new(reason, text));
+        self.outbound.lock().dialog.close(Goodbye::new(reason, text));
     }
 
     /// Does what the time asks for. `Some` if the connection is over.
@@ -346,7 +361,7 @@ impl Connection {
                 let retry_after = self.node.reconnect_after_ms();
                 let goodbye = Goodbye::new(CloseReason::GoingAway, "this node is going away");
                 let goodbye = Goodbye { retry_after_ms: Some(retry_after), ..goodbye };
-                self.outbound.lock().session.close(goodbye);
+                self.outbound.lock().dialog.close(goodbye);
                 None
             }
             Due::Dead => {
@@ -361,15 +376,15 @@ impl Connection {
 
     /// Why the connection ends: what was said to the client, or that its side just ended.
     fn reason(&self) -> CloseReason {
-        self.outbound.lock().session.close_reason().unwrap_or(CloseReason::Normal)
+        self.outbound.lock().dialog.close_reason().unwrap_or(CloseReason::Normal)
     }
 
     /// Takes the connection out of everything that knows it.
     async fn leave(&mut self) {
         let filters = {
             let mut state = self.outbound.lock();
-            state.session.end();
-            state.session.filters()
+            state.dialog.end();
+            state.session().filters()
         };
         self.node.interest().forget(self.outbound.id(), filters).await;
         self.node.presence().send(presence::Command::Gone(self.outbound.id())).await;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bongsu_protocol::event::Event;
-
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
@@ -15,8 +13,8 @@ use crate::outbound::State;
 #[derive(Debug)]
 pub(super) struct Timers {
     timing: Timing,
-    /// The next ping.
-    ping_at: Duration,
+    /// The next ping; none where the carrier has no pings.
+    ping_at: Option<Duration>,
     /// When the last ping was sent that nothing was heard after.
     pinged_at: Option<Duration>,
     /// When the connection is sent away.
@@ -42,8 +40,8 @@ pub(super) enum Due {
 }
 
 impl Timers {
-    pub(super) fn new(timing: Timing) -> Self {
-        let ping_at = clock::monotonic() + jittered(timing.ping_interval);
+    pub(super) fn new(timing: Timing, has_pings: bool) -> Self {
+        let ping_at = has_pings.then(|| clock::monotonic() + jittered(timing.ping_interval));
         Self { timing, ping_at, pinged_at: None, go_away_at: None, over_at: None, peer_closed: false }
     }
 
@@ -79,13 +77,13 @@ impl Timers {
         self.peer_closed
     }
 
-    /// The earliest of all times.
-    pub(super) fn next_due(&self, state: &State) -> Duration {
+    /// The earliest of all times; `None`: nothing is due before something happens.
+    pub(super) fn next_due(&self, state: &State) -> Option<Duration> {
         let stuck_at = state.is_blocked().then(|| state.progress_at() + self.timing.write_timeout);
         let dead_at = self.dead_at(state);
-        let reader_at = state.session.poll_timeout();
-        let times = [stuck_at, dead_at, reader_at, self.go_away_at, self.over_at];
-        times.into_iter().flatten().fold(self.ping_at, Duration::min)
+        let reader_at = state.session().poll_timeout();
+        let times = [self.ping_at, stuck_at, dead_at, reader_at, self.go_away_at, self.over_at];
+        times.into_iter().flatten().min()
     }
 
     /// When a client that does not answer is taken for dead. One whose full socket takes bytes again is slow: its pong waits behind what
@@ -111,14 +109,14 @@ impl Timers {
             self.go_away_at = None;
             return Due::GoAway;
         }
-        if now >= self.ping_at {
-            self.ping_at = now + jittered(self.timing.ping_interval);
-            if !state.session.is_closing() {
+        if self.ping_at.is_some_and(|at| now >= at) {
+            self.ping_at = Some(now + jittered(self.timing.ping_interval));
+            if !state.dialog.is_closing() {
                 self.pinged_at.get_or_insert(now);
                 state.ping();
                 if now >= state.written_at() + self.timing.ping_interval.mul_f64(0.9) {
                     // Browsers do not show pings to scripts.
-                    state.session.push_event(Event::Heartbeat);
+                    state.dialog.heartbeat();
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Connections {
         let kick = |entry: &Entry| {
             let is_meant = entry.began < before;
             if is_meant {
-                entry.outbound.lock().session.close(Goodbye::new(CloseReason::Kicked, reason));
+                entry.outbound.lock().dialog.close(Goodbye::new(CloseReason::Kicked, reason));
                 entry.outbound.flush();
                 // The connection's own task sees to the end.
                 entry.outbound.call();
@@ -84,7 +84,7 @@ impl Connections {
         for part in &self.parts {
             // Looked at without the lock of the part, which connections that come and go wait for.
             let entries: Vec<Entry> = lock(part).values().map(Entry::share).collect();
-            let is_of = |entry: &&Entry| entry.outbound.lock().session.grants().subject == *subject;
+            let is_of = |entry: &&Entry| entry.outbound.lock().session().grants().subject == *subject;
             n_kicked += entries.iter().filter(is_of).map(kick).sum::<usize>();
             tokio::task::yield_now().await;
         }

@@ -11,9 +11,11 @@ use bongsu_protocol::session::{Effect, Grants, Outgoing, Session};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::carrier::Carrier;
 use crate::clock;
 use crate::connection::answers::{Answer, Answers};
-use crate::delivery::{SharedDelivery, Wire};
+use crate::delivery::SharedDelivery;
+use crate::dialog::Dialog;
 use crate::drain::Phase;
 use crate::metrics::METRICS;
 use crate::node::Node;
@@ -46,21 +48,21 @@ impl Reader {
         let mut session = Session::new(node.bounds(), grants);
         let command = Command::Subscribe(subscriptions);
         session.handle(clock::wall(), Ok(Request { id: RequestId(1), command }));
-        // Nothing is encoded by this wire: deliveries are taken as they are.
-        let wire = Wire { format: Format::Json, window: None };
-        let outbound = Outbound::new(node.next_connection(), wire, None, session);
+        // Nothing is written by this carrier: deliveries are taken as they are.
+        let dialog = Dialog::Native { session, format: Format::Json };
+        let outbound = Outbound::new(node.next_connection(), dialog, Carrier::Bytes, None);
         let phase = node.drain().subscribe();
         Self { node: Arc::clone(node), outbound, answers: Answers::default(), phase, is_draining: false }
     }
 
     /// The next delivery or event that is there.
     pub(super) fn take(&self) -> Option<Outgoing<SharedDelivery>> {
-        self.outbound.lock().session.poll_outgoing()
+        self.outbound.lock().session_mut().poll_outgoing()
     }
 
     /// Whether everything that was there when it was looked was taken.
     pub(super) fn is_at_head(&self) -> bool {
-        self.outbound.lock().session.is_at_head()
+        self.outbound.lock().session().is_at_head()
     }
 
     /// Waits until something can be taken, or the time has come. To be called again once all was taken.
@@ -71,10 +73,10 @@ impl Reader {
             self.carry_out().await;
             let due = {
                 let state = self.outbound.lock();
-                if state.session.has_outgoing() {
+                if state.session().has_outgoing() {
                     return Woken::Outgoing;
                 }
-                state.session.poll_timeout().map(clock::instant).map_or(until, |due| due.min(until))
+                state.session().poll_timeout().map(clock::instant).map_or(until, |due| due.min(until))
             };
             let Self { outbound, answers, phase, is_draining, .. } = self;
             let draining = async { drop(phase.wait_for(|phase| *phase == Phase::Draining).await) };
@@ -104,8 +106,8 @@ impl Reader {
         loop {
             let effect = {
                 let mut state = self.outbound.lock();
-                state.session.poll(clock::monotonic());
-                state.session.poll_effect()
+                state.session_mut().poll(clock::monotonic());
+                state.session_mut().poll_effect()
             };
             let Some(effect) = effect else { return };
             let (node, outbound) = (&self.node, &self.outbound);
@@ -131,9 +133,9 @@ impl Reader {
         match answer {
             Answer::Page(result) => {
                 METRICS.pages.add(1);
-                self.outbound.lock().session.read_done(now, result);
+                self.outbound.lock().session_mut().read_done(now, result);
             }
-            Answer::Listed(filter, result) => self.outbound.lock().session.listed(&filter, result),
+            Answer::Listed(filter, result) => self.outbound.lock().session_mut().listed(&filter, result),
             Answer::Room | Answer::Reply(..) => {}
         }
     }
@@ -143,8 +145,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let filters = {
             let mut state = self.outbound.lock();
-            state.session.end();
-            state.session.filters()
+            state.dialog.end();
+            state.session().filters()
         };
         let (node, id) = (Arc::clone(&self.node), self.outbound.id());
         // Whoever drops it cannot wait. Without a runtime the process ends, and everything with it.

@@ -308,7 +308,7 @@ impl Shard {
             readers.progress = Progress::Unknown;
         }
         for outbound in self.all_readers().values() {
-            outbound.lock().session.interrupt();
+            outbound.lock().session_mut().interrupt();
             outbound.call();
         }
         let mut by_pattern = BTreeMap::new();
@@ -317,7 +317,7 @@ impl Shard {
         });
         for outbound in by_pattern.values() {
             let goodbye = Goodbye::new(CloseReason::GoingAway, "this node was cut off: connect again");
-            outbound.lock().session.close(goodbye);
+            outbound.lock().dialog.close(goodbye);
             outbound.call();
         }
     }
@@ -325,7 +325,7 @@ impl Shard {
     /// Tells readers of topics without history that something may be missing.
     pub(super) fn tell_live_readers(&mut self) {
         for outbound in self.all_readers().into_values() {
-            outbound.lock().session.interrupt_live();
+            outbound.lock().session_mut().interrupt_live();
             self.dirty.push(outbound);
         }
     }

@@ -147,9 +147,9 @@ impl Shard {
     fn acknowledge(&mut self, acknowledgments: Vec<Acknowledgment>) {
         for Acknowledgment { to, id, part, result } in acknowledgments {
             let mut state = to.lock();
-            let before = state.session.has_outgoing();
-            state.session.published(id, part, result);
-            let dirty = !before && state.session.has_outgoing() && !state.is_blocked();
+            let before = state.dialog.has_outgoing();
+            state.dialog.tell(|session| session.published(id, part, result));
+            let dirty = !before && state.dialog.has_outgoing() && !state.is_blocked();
             drop(state);
             if dirty {
                 self.dirty.push(to);
@@ -193,7 +193,7 @@ impl Shard {
             }
         }
         let since = Time(clock::wall().0.saturating_sub(SINCE_MARGIN_MS));
-        outbound.lock().session.watched(filter, kind, since);
+        outbound.lock().dialog.tell(|session| session.watched(filter, kind, since));
         outbound.flush();
         outbound.call();
     }

@@ -20,7 +20,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Admission, Peer};
 use crate::config::{AllowedOrigin, Reject, Settings};
-use crate::connection::{self, Io, Opened};
+use crate::connection::{self, Framing, Io, Opened};
+use crate::dialog::Language;
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::metrics::METRICS;
 use crate::node::Node;
@@ -107,15 +108,16 @@ async fn open(
     if deflate.is_none() {
         response.headers_mut().remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
-    let opening = Opening { format, deflate, grants, peer, admission };
+    let (language, framing) = (Language::Native(format), Framing::WebSocket { deflate });
+    let opening = Opening { language, framing, grants, peer, admission };
     tokio::spawn(opening.run(node, on_upgrade));
     response
 }
 
 /// A WebSocket whose handshake was answered.
 struct Opening {
-    format: Format,
-    deflate: Option<crate::websocket::deflate::Agreed>,
+    language: Language,
+    framing: Framing,
     grants: Result<Grants, Goodbye>,
     peer: std::net::SocketAddr,
     admission: OwnedSemaphorePermit,
@@ -125,10 +127,10 @@ impl Opening {
     async fn run(self, node: Arc<Node>, on_upgrade: OnUpgrade) {
         let Ok(Ok(upgraded)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, on_upgrade).await else { return };
         let (io, read_ahead) = socket_of(upgraded);
-        let Self { format, deflate, grants, peer, admission } = self;
+        let Self { language, framing, grants, peer, admission } = self;
         // Boxed, so that the task is as small as the connection once it runs.
-        Box::pin(connection::run(node, Opened { io, read_ahead, format, deflate, grants, peer, admission }))
-            .await;
+        let opened = Opened { io, read_ahead, language, framing, grants, peer, admission };
+        Box::pin(connection::run(node, opened)).await;
     }
 }
 

@@ -149,6 +149,6 @@ fn announced_on(topic: &Topic) -> Result<Topic, Error> {
 }
 
 fn reply(outbound: &Outbound, id: RequestId, result: Result<Reply, Error>) {
-    outbound.lock().session.reply(id, result);
+    outbound.lock().dialog.tell(|session| session.reply(id, result));
     outbound.flush();
 }

@@ -295,7 +295,9 @@ impl Completion {
     /// Tells whoever waits, at once. A connection's own task flushes it.
     fn complete(self, result: Result<Published, Error>) {
         match self {
-            Self::Connection { outbound, id, part } => outbound.lock().session.published(id, part, result),
+            Self::Connection { outbound, id, part } => {
+                outbound.lock().dialog.tell(|session| session.published(id, part, result));
+            }
             Self::Caller(caller) => drop(caller.send(result)),
             Self::Nobody => {}
         }

@@ -71,17 +71,22 @@ impl Builder {
     /// The complete frame of an uncompressed message.
     #[must_use]
     pub fn finish(self, kind: Kind) -> Bytes {
-        self.finish_with(kind, false)
+        self.finish_with(kind, false, 0)
     }
 
     /// The complete frame of a message whose body is compressed (RFC 7692, 6: RSV1 is set).
     pub(crate) fn finish_compressed(self, kind: Kind) -> Bytes {
-        self.finish_with(kind, true)
+        self.finish_with(kind, true, 0)
     }
 
-    fn finish_with(mut self, kind: Kind, rsv1: bool) -> Bytes {
+    /// The header of a message that goes on behind what is here for so many bytes, and what is here.
+    fn finish_before(self, kind: Kind, rest_bytes: usize) -> Bytes {
+        self.finish_with(kind, false, rest_bytes)
+    }
+
+    fn finish_with(mut self, kind: Kind, rsv1: bool, rest_bytes: usize) -> Bytes {
         let header = FrameHeader { opcode: kind.opcode(), rsv1, ..FrameHeader::default() };
-        let body_bytes = (self.bytes.len() - HEADER_BYTES_MAX) as u64;
+        let body_bytes = (self.bytes.len() - HEADER_BYTES_MAX + rest_bytes) as u64;
         // The header goes right before the body; what is left of its room is cut off in front.
         let begin = HEADER_BYTES_MAX - header.len(body_bytes);
         header
@@ -89,6 +94,14 @@ impl Builder {
             .expect("the slice is as long as the header");
         Bytes::from(self.bytes).slice(begin..)
     }
+}
+
+/// The beginning of an uncompressed message: the header for all of it, and its first part. Exactly `rest_bytes` follow.
+#[must_use]
+pub fn begin_message(kind: Kind, first: &[u8], rest_bytes: usize) -> Bytes {
+    let mut builder = Builder::new(first.len());
+    builder.body().extend_from_slice(first);
+    builder.finish_before(kind, rest_bytes)
 }
 
 /// The complete frame of an uncompressed message.

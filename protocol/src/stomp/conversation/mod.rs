@@ -98,6 +98,8 @@ pub struct Conversation<D> {
     /// Whole frames in it: receipts for the most part, of which a client that never reads could ask for any number.
     n_frames: usize,
     effects: VecDeque<Effect>,
+    /// Why it ends, once it does.
+    close_reason: Option<CloseReason>,
 }
 
 /// What waits to be asked for.
@@ -150,6 +152,7 @@ where
             ready: VecDeque::new(),
             n_frames: 0,
             effects: VecDeque::new(),
+            close_reason: None,
         }
     }
 
@@ -209,6 +212,40 @@ where
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
+    }
+
+    /// Whether it ends: nothing more is read.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.state, State::Leaving | State::Closed)
+    }
+
+    /// Why it ends, once that is settled; [`CloseReason::Normal`] if it ended without a goodbye.
+    #[must_use]
+    pub const fn close_reason(&self) -> Option<CloseReason> {
+        self.close_reason
+    }
+
+    /// Ends without a goodbye: what waited to be sent is dropped, and nothing follows.
+    pub fn end(&mut self) {
+        self.close_reason.get_or_insert(CloseReason::Normal);
+        self.state = State::Closed;
+        self.ready = VecDeque::new();
+        self.n_frames = 0;
+        self.effects = VecDeque::new();
+        self.session.end();
+    }
+
+    /// Whether something waits to be sent.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.ready.is_empty() || (self.state != State::Closed && self.session.has_outgoing())
+    }
+
+    /// Whether the shell is asked for something.
+    #[must_use]
+    pub fn has_effect(&self) -> bool {
+        !self.effects.is_empty() || self.session.has_effect()
     }
 
     /// The next thing to do for the conversation.
@@ -307,6 +344,7 @@ where
             return;
         }
         self.state = State::Closed;
+        self.close_reason = Some(refusal.reason);
         let mut out = BytesMut::new();
         encode_refusal(self.version, refusal, &mut out);
         self.n_frames += 1;
@@ -329,6 +367,7 @@ where
         }
         if self.state == State::Leaving && self.receipts.len() == 0 {
             self.state = State::Closed;
+            self.close_reason = Some(CloseReason::Normal);
             self.effects.push_back(Effect::Close(CloseReason::Normal));
             self.session.end();
         }
