@@ -214,6 +214,8 @@ fn every_bound_refuses() {
     let login = format!("CONNECT\na:{}\nb:x\n", "x".repeat(STOMP_LOGIN_BYTES_MAX - 4));
     too_large(None, login.as_bytes());
     assert!(decode(Version::V12, login.as_bytes()).is_ok(), "once logged in, more fits");
+    too_large(None, format!("SEND\ncontent-length:{}\n\n", STOMP_LOGIN_BYTES_MAX + 1).as_bytes());
+    too_large(None, &[b"SEND\n\n", &vec![b'x'; STOMP_LOGIN_BYTES_MAX + 1][..]].concat());
     let whole = [b"SEND\n\n", &vec![b'x'; PAYLOAD_BYTES_MAX][..], b"\0"].concat();
     assert_eq!(one(Version::V12, &whole).body.len(), PAYLOAD_BYTES_MAX);
 }

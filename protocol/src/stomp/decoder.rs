@@ -55,6 +55,7 @@ struct Body {
     bytes: BytesMut,
     /// From the `content-length` header; without one, the body ends at the first NUL.
     length: Option<usize>,
+    bytes_max: usize,
 }
 
 impl Default for Decoder {
@@ -129,7 +130,7 @@ impl Decoder {
                     let Some(line) = self.take_line(STOMP_LINE_BYTES_MAX)? else { return Ok(None) };
                     let Part::Head(head) = &mut self.part else { return Ok(None) };
                     if line.is_empty() {
-                        let body = std::mem::replace(head, Head::empty()).into_body()?;
+                        let body = std::mem::replace(head, Head::empty()).into_body(self.version)?;
                         self.part = Part::Body(Box::new(body));
                     } else {
                         head.add(&line, self.version)?;
@@ -213,17 +214,19 @@ impl Head {
         Ok((name, value))
     }
 
-    fn into_body(self) -> Result<Body, Refusal> {
+    fn into_body(self, version: Option<Version>) -> Result<Body, Refusal> {
         let length = content_length(&self.headers);
         let command = match &self.command {
             Ok(command) => *command,
             Err(unknown) => return Err(self.refuse(Refusal::bad_command(unknown))),
         };
         let frame = Frame { command, headers: self.headers, body: Bytes::new() };
+        // A login has none, so what a stranger sends in the place of one must not cost as much as a message.
+        let bytes_max = if version.is_some() { PAYLOAD_BYTES_MAX } else { STOMP_LOGIN_BYTES_MAX };
         if let Some(length) = length {
-            check_body(&frame, length)?;
+            check_body(&frame, length, bytes_max)?;
         }
-        Ok(Body { frame, bytes: BytesMut::new(), length })
+        Ok(Body { frame, bytes: BytesMut::new(), length, bytes_max })
     }
 
     /// A refusal that names the receipt that the frame asked for, where that is known.
@@ -240,7 +243,7 @@ impl Body {
             Some(length) => input.len().min(length - self.bytes.len()),
             None => input.iter().position(|byte| *byte == 0).unwrap_or(input.len()),
         };
-        check_body(&self.frame, self.bytes.len() + n_taken)?;
+        check_body(&self.frame, self.bytes.len() + n_taken, self.bytes_max)?;
         self.bytes.extend_from_slice(&input[..n_taken]);
         input.advance(n_taken);
         if self.length.is_some_and(|length| self.bytes.len() < length) || input.is_empty() {
@@ -255,11 +258,11 @@ impl Body {
     }
 }
 
-fn check_body(frame: &Frame, length: usize) -> Result<(), Refusal> {
-    let refusal = if length == 0 || (frame.command.has_body() && length <= PAYLOAD_BYTES_MAX) {
+fn check_body(frame: &Frame, length: usize, bytes_max: usize) -> Result<(), Refusal> {
+    let refusal = if length == 0 || (frame.command.has_body() && length <= bytes_max) {
         return Ok(());
     } else if frame.command.has_body() {
-        Refusal::too_large("bytes of a body", PAYLOAD_BYTES_MAX)
+        Refusal::too_large("bytes of a body", bytes_max)
     } else {
         Refusal::new("Unexpected body", format!("{} has no body", frame.command.as_str()))
     };
