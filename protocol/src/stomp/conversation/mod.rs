@@ -20,6 +20,7 @@ mod publish;
 mod receipts;
 mod settle;
 mod subscribe;
+mod subscriptions;
 mod translate;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -49,7 +50,7 @@ pub use subscribe::{Group, SubscriptionKey};
 use publish::Transaction;
 use receipts::Receipts;
 use settle::Held;
-use subscribe::Subscription;
+use subscriptions::Subscriptions;
 use translate::Note;
 
 /// What holds for all conversations of a listener.
@@ -85,7 +86,7 @@ pub struct Conversation<D> {
     receipts: Receipts,
     /// SUBSCRIBEs that the session inside did not answer.
     awaited: HashSet<RequestId>,
-    subscriptions: Vec<Subscription>,
+    subscriptions: Subscriptions,
     last_key: SubscriptionKey,
     /// The number of the newest MESSAGE: what its `message-id` ends with.
     last_tag: u64,
@@ -143,7 +144,7 @@ where
             last_request: RequestId(0),
             receipts: Receipts::default(),
             awaited: HashSet::new(),
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::default(),
             last_key: SubscriptionKey(0),
             last_tag: 0,
             held: BTreeMap::new(),
@@ -330,7 +331,7 @@ where
     fn leave(&mut self, frame: &Frame) {
         self.state = State::Leaving;
         self.transactions.clear();
-        for subscription in std::mem::take(&mut self.subscriptions) {
+        for subscription in self.subscriptions.take() {
             self.cancel(&subscription, false);
         }
         let id = self.next_request();

@@ -84,7 +84,7 @@ where
             Some(held) => held.subscription,
             None => return None,
         };
-        let subscription = self.subscriptions.iter().find(|subscription| subscription.key == key)?;
+        let subscription = self.subscriptions.get(key)?;
         let tags: Vec<u64> = match subscription.ack_mode {
             AckMode::Client => {
                 let before = self.held.range(..=tag).filter(|(_, held)| held.subscription == key);

@@ -173,7 +173,7 @@ where
     /// A reader of topics. Filters that another subscription reads already are not asked for again.
     fn read(&mut self, id: RequestId, name: (&str, bool), ack_mode: AckMode, reads: Reads, from: Start) {
         let Reads::Topics { filters, .. } = &reads else { return };
-        let is_new = |filter: &&TopicFilter| !self.reads(filter);
+        let is_new = |filter: &&TopicFilter| !self.subscriptions.read(filter);
         let wanted = |filter: &TopicFilter| Wanted { filter: filter.clone(), from, seen: Vec::new() };
         let wanted: Vec<Wanted> = filters.iter().filter(is_new).map(wanted).collect();
         self.add(name, ack_mode, reads);
@@ -187,13 +187,13 @@ where
     fn add(&mut self, (name, is_named): (&str, bool), ack_mode: AckMode, reads: Reads) -> SubscriptionKey {
         self.last_key.0 += 1;
         let (key, name) = (self.last_key, name.to_owned());
-        self.subscriptions.push(Subscription { key, name, is_named, ack_mode, reads });
+        self.subscriptions.add(Subscription { key, name, is_named, ack_mode, reads });
         key
     }
 
     /// The reader of the answers to a message, made with the first one that wants some there.
     pub(super) fn subscribe_to_replies(&mut self, name: &str, topic: Topic) -> Result<(), Refusal> {
-        if self.subscriptions.iter().any(|subscription| subscription.name == name) {
+        if self.subscriptions.named(name).is_some() {
             return Ok(());
         }
         self.check_count()?;
@@ -219,14 +219,13 @@ where
             let text = "UNSUBSCRIBE must include a 'destination' or 'id' header";
             return Err(Refusal::new("Missing destination or id", text));
         };
-        let place = self.subscriptions.iter().position(|subscription| subscription.name == name);
-        let Some(place) = place else {
+        let key = self.subscriptions.named(name).map(|subscription| subscription.key);
+        let Some(subscription) = key.and_then(|key| self.subscriptions.remove(key)) else {
             let text = format!(
                 "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to '{name}' not found."
             );
             return Err(Refusal::new("No subscription found", text));
         };
-        let subscription = self.subscriptions.remove(place);
         self.cancel(&subscription, is_durable(frame));
         self.done(frame);
         Ok(())
@@ -240,7 +239,8 @@ where
                 self.effects.push_back(Effect::Cancel { subscription: subscription.key, forget });
             }
             Reads::Topics { filters, .. } => {
-                let unread: Vec<_> = filters.iter().filter(|filter| !self.reads(filter)).cloned().collect();
+                let is_unread = |filter: &&TopicFilter| !self.subscriptions.read(filter);
+                let unread: Vec<_> = filters.iter().filter(is_unread).cloned().collect();
                 self.notes.retain(|topic, _| !unread.iter().any(|filter| filter.matches(topic)));
                 if !unread.is_empty() {
                     let id = self.next_request();
@@ -250,20 +250,12 @@ where
         }
     }
 
-    /// Whether a subscription has this very filter.
-    fn reads(&self, filter: &TopicFilter) -> bool {
-        self.subscriptions.iter().any(|subscription| match &subscription.reads {
-            Reads::Topics { filters, .. } => filters.contains(filter),
-            Reads::Queue => false,
-        })
-    }
-
     fn check_name(&self, name: &str, command: &str) -> Result<(), Refusal> {
         if name.starts_with("/temp-queue/") {
             let text = format!("{command} 'id' may not start with /temp-queue/");
             return Err(Refusal::new("Invalid id", text));
         }
-        if self.subscriptions.iter().any(|subscription| subscription.name == name) {
+        if self.subscriptions.named(name).is_some() {
             let text = format!("A subscription identified by '{name}' already exists.");
             return Err(Refusal::new("Duplicated subscription identifier", text));
         }
@@ -284,11 +276,9 @@ where
         if matches!(from, None | Some(Start::Latest)) {
             return Ok(());
         }
-        let is_read = |subscription: &&Subscription| match &subscription.reads {
-            Reads::Topics { filters: others, .. } => {
-                others.iter().any(|other| filters.iter().any(|filter| overlap(filter, other)))
-            }
-            Reads::Queue => false,
+        let is_read = |subscription: &&Subscription| {
+            let mut others = subscription.filters().iter();
+            others.any(|other| filters.iter().any(|filter| overlap(filter, other)))
         };
         match self.subscriptions.iter().find(is_read) {
             None => Ok(()),

@@ -15,7 +15,7 @@ use crate::stomp::frame::Version;
 use crate::stomp::refusal::Refusal;
 
 use super::settle::Held;
-use super::subscribe::{AckMode, Reads, SubscriptionKey};
+use super::subscribe::{AckMode, Reads, Subscription, SubscriptionKey};
 use super::{Conversation, Dialect, Outgoing, Ready, Settled, State};
 
 /// What the next message of a topic tells besides itself: STOMP has no frame for it.
@@ -71,13 +71,12 @@ where
         }
         let message: &Delivery = delivery.as_ref();
         let note = self.notes.remove(&message.topic).unwrap_or_default();
-        for place in 0..self.subscriptions.len() {
-            let Reads::Topics { filters, dialect } = &self.subscriptions[place].reads else { continue };
-            if filters.iter().any(|filter| filter.matches(&message.topic)) {
-                let dialect = *dialect;
-                self.push_message(place, delivery, dialect, note, None);
-            }
+        // Put back below: what is sent changes the rest of the conversation, and no subscription.
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        for subscription in subscriptions.matching(&message.topic) {
+            self.push_message(subscription, delivery, note, None);
         }
+        self.subscriptions = subscriptions;
     }
 
     /// A message of a queue for one of its consumers. False if that is one no longer: the queue heard, or will hear, that it was cancelled.
@@ -88,11 +87,15 @@ where
         is_redelivered: bool,
         delivery: &D,
     ) -> bool {
-        let place = self.subscriptions.iter().position(|candidate| candidate.key == subscription);
-        let (Some(place), State::Open) = (place, self.state) else { return false };
-        let dialect = Dialect::Slash;
-        self.push_message(place, delivery, dialect, Note::default(), Some(is_redelivered));
-        if self.subscriptions[place].ack_mode == AckMode::Auto {
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        let consumer = subscriptions.get(subscription).filter(|_| self.state == State::Open);
+        let ack_mode = consumer.map(|consumer| {
+            self.push_message(consumer, delivery, Note::default(), Some(is_redelivered));
+            consumer.ack_mode
+        });
+        self.subscriptions = subscriptions;
+        let Some(ack_mode) = ack_mode else { return false };
+        if ack_mode == AckMode::Auto {
             let settled = Settled { subscription, positions: vec![position], settlement: Settlement::Done };
             if let Some(ready) = self.ready.back_mut() {
                 ready.settles = Some(settled);
@@ -105,15 +108,13 @@ where
 
     fn push_message(
         &mut self,
-        place: usize,
+        subscription: &Subscription,
         delivery: &D,
-        dialect: Dialect,
         note: Note,
         redelivered: Option<bool>,
     ) {
         self.last_tag += 1;
         let message_id = format!("{}@{}", self.name, self.last_tag);
-        let subscription = &self.subscriptions[place];
         let head = MessageHead {
             subscription: subscription.is_named.then_some(subscription.name.as_str()),
             message_id: &message_id,
@@ -124,6 +125,10 @@ where
         };
         let mut out = BytesMut::with_capacity(64 + subscription.name.len() + 2 * message_id.len());
         encode_message_head(self.version, &head, &mut out);
+        let dialect = match &subscription.reads {
+            Reads::Topics { dialect, .. } => *dialect,
+            Reads::Queue => Dialect::Slash,
+        };
         let tail = TailKind { version: self.version, dialect };
         let outgoing = Outgoing::Message { head: out.freeze(), tail, delivery: delivery.clone() };
         self.ready.push_back(Ready { outgoing, settles: None });
