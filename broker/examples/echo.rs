@@ -15,7 +15,7 @@ use std::time::Duration;
 use bongsu::websocket::decoder::{Decoder, Incoming};
 use bongsu::websocket::deflate::{self, Agreed};
 use bongsu::websocket::frame::{self, Kind};
-use bongsu::websocket::handshake::{self, Deflate, Origins, OwnHosts, Settings};
+use bongsu::websocket::handshake::{self, Choice, Deflate, Origins, OwnHosts, Settings};
 use bongsu::websocket::upgrade::{self, Socket};
 use bytes::{Buf as _, Bytes};
 use http::{Request, Response};
@@ -66,6 +66,7 @@ async fn serve(stream: TcpStream) {
 fn answer_request<B>(request: &mut Request<B>) -> Response<String> {
     let settings = Settings {
         subprotocols: &[],
+        choice: Choice::Clients,
         default_subprotocol: None,
         origins: Origins::Any,
         own_hosts: OwnHosts::Any,

@@ -25,15 +25,16 @@ use crate::dialog::Language;
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::metrics::METRICS;
 use crate::node::Node;
-use crate::websocket::handshake::{self, Accepted, Deflate, Origins, OwnHosts};
+use crate::websocket::handshake::{self, Accepted, Choice, Deflate, Origins, OwnHosts};
 use crate::websocket::upgrade;
 
-/// What the path offers; which one is taken is for the client's order to say.
+/// What the path offers.
 const SUBPROTOCOLS: &[&str] = &[Format::Binary.sub_protocol(), Format::Json.sub_protocol()];
 
 pub(super) fn routes(node: &Node, origins: Origins) -> Router<Arc<Node>> {
     let settings = handshake::Settings {
         subprotocols: SUBPROTOCOLS,
+        choice: Choice::Clients,
         // So that a plain WebSocket tool works by hand.
         default_subprotocol: Some(Format::Json.sub_protocol()),
         origins,
@@ -185,6 +186,7 @@ mod tests {
         let allowed = [exact("https://app.example"), exact("http://localhost:3000")];
         let settings = handshake::Settings {
             subprotocols: SUBPROTOCOLS,
+            choice: Choice::Clients,
             default_subprotocol: Some(Format::Json.sub_protocol()),
             origins: origins(&allowed).expect("these are origins"),
             own_hosts: OwnHosts::Any,

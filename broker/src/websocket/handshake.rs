@@ -5,7 +5,7 @@
 //!
 //! # Sub-protocols
 //!
-//! Of what both sides know, the client's first choice is taken. A client that offers nothing gets
+//! Of what both sides know, [`Choice`] says what is taken. With [`Choice::Clients`], a client that offers nothing gets
 //! [`Settings::default_subprotocol`] without a header, so that a plain WebSocket tool works by hand. A client that
 //! offers only what the endpoint does not know is refused with 400. RFC 6455 would allow an answer without a
 //! sub-protocol, but browsers fail such a connection without telling the page why, and so do the usual libraries; the
@@ -46,9 +46,11 @@ const EXTENSION_BYTES_MAX: usize = 2 << 10;
 /// What an endpoint accepts.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The sub-protocols known here. Which one is taken is for the client's order to say.
+    /// The sub-protocols known here, best first.
     pub subprotocols: &'static [&'static str],
-    /// What a client that offers none speaks; `None` refuses it.
+    /// Which of them is taken.
+    pub choice: Choice,
+    /// What a client that offers none speaks; `None` refuses it where the choice is the client's.
     pub default_subprotocol: Option<&'static str>,
     /// Which pages may connect.
     pub origins: Origins,
@@ -56,6 +58,16 @@ pub struct Settings {
     pub own_hosts: OwnHosts,
     /// Whether compression is offered to clients that ask for it.
     pub deflate: Deflate,
+}
+
+/// Which of several sub-protocols that both sides know is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The client's first one. An offer of which none is known is refused.
+    Clients,
+    /// The endpoint's best one. An offer of which none is known is accepted without any: what is spoken does not depend on it, and
+    /// there are clients that are content.
+    Ours,
 }
 
 /// Whether messages may be compressed.
@@ -268,8 +280,12 @@ fn host<B>(request: &Request<B>) -> Result<&str, Rejected> {
         .ok_or(Rejected::bad_request("exactly one Host is needed"))
 }
 
-/// The client's first choice that is known here.
+/// What both sides speak then.
 fn choose_subprotocol(offered: &str, settings: &Settings) -> Result<Option<&'static str>, Rejected> {
+    if settings.choice == Choice::Ours {
+        let is_offered = |known: &&str| items(offered).any(|offer| offer == *known);
+        return Ok(settings.subprotocols.iter().copied().find(is_offered));
+    }
     if offered.is_empty() {
         return match settings.default_subprotocol {
             None if !settings.subprotocols.is_empty() => Err(unknown_subprotocol(settings)),

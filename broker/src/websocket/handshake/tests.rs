@@ -7,6 +7,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 fn settings() -> Settings {
     Settings {
         subprotocols: &["bongsu.v1.json", "bongsu.v1.proto"],
+        choice: Choice::Clients,
         default_subprotocol: Some("bongsu.v1.json"),
         origins: Origins::SameHost,
         own_hosts: OwnHosts::Any,
@@ -131,6 +132,27 @@ fn unknown_subprotocols_are_refused_with_the_known_ones_named() {
         let rejected = check(&request, &settings()).unwrap_err();
         assert_eq!(rejected.status, 400);
         assert!(rejected.text.contains("bongsu.v1.json, bongsu.v1.proto"), "{rejected}");
+    }
+}
+
+#[test]
+fn where_the_choice_is_ours_the_best_offer_is_taken_and_unknown_ones_are_passed_over() {
+    let stomp = Settings {
+        subprotocols: &["v12.stomp", "v11.stomp", "v10.stomp"],
+        choice: Choice::Ours,
+        default_subprotocol: None,
+        ..settings()
+    };
+    for (offer, taken) in [
+        ("v10.stomp, v11.stomp", Some("v11.stomp")),
+        ("v10.stomp,v12.stomp,bearer.YWJj", Some("v12.stomp")),
+        ("mqtt", None),
+        ("", None),
+    ] {
+        let accepted = check(&request("/", &[("sec-websocket-protocol", offer)]), &stomp).unwrap();
+        assert_eq!(accepted.subprotocol, taken, "{offer}");
+        let echoed = accepted.headers.get("sec-websocket-protocol").map(|value| value.to_str().unwrap());
+        assert_eq!(echoed, taken, "{offer}");
     }
 }
 
