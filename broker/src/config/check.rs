@@ -127,12 +127,27 @@ impl Settings {
         if !present.is_empty() {
             check.fail(present, format!("TLS needs {absent} as well: set both or none"));
         }
-        if !self.listen.ip().is_loopback() && !is_auth_given(self, check.origins) {
-            let rule = "everybody who reaches this address could read and write everything: add auth.tokens, or say \
-                        with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or listen on \
-                        127.0.0.1"
-                .to_owned();
-            check.fail("listen", rule);
+        let stomp = &self.stomp;
+        let addresses = [
+            ("listen", Some(self.listen)),
+            ("stomp.listen", stomp.listen),
+            ("stomp.tls_listen", stomp.tls_listen),
+        ];
+        for (key, address) in addresses {
+            if address.is_some_and(|address| !address.ip().is_loopback())
+                && !is_auth_given(self, check.origins)
+            {
+                let rule = "everybody who reaches this address could read and write everything: add auth.tokens, or say \
+                     with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or listen on \
+                     127.0.0.1";
+                check.fail(key, rule);
+            }
+        }
+        if stomp.tls_listen.is_some() && self.tls.certificate.is_none() && self.tls.key.is_none() {
+            check.fail(
+                "stomp.tls_listen",
+                "TLS needs tls.certificate and tls.key: set both, or use stomp.listen",
+            );
         }
     }
 

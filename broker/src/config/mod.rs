@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
-//! | `value`, `ratio`, `url`, `word` | the types a setting can have, and how each is written |
+//! | `value`, `prefix`, `ratio`, `url`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `check` | rules that concern more than one setting |
@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod layers;
 mod policy;
+mod prefix;
 mod ratio;
 mod schema;
 pub mod settings;
@@ -34,12 +35,13 @@ pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
 pub use policy::{Kind, Policies, Policy, PublishRate};
+pub use prefix::PathPrefix;
 pub use ratio::Ratio;
 pub use schema::{Origin, Origins, Tables};
 pub use settings::Settings;
 pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
-pub use word::{LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
+pub use word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 
 use schema::{Reader, Setting, Spec};
 

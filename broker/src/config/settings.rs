@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bongsu_protocol::topic::TopicFilter;
 
+use super::prefix::PathPrefix;
 use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
-use super::word::{LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
+use super::word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 
 settings! {
     /// All settings of a node.
@@ -47,6 +48,8 @@ settings! {
         pub http: Http;
         /// WebSocket connections.
         pub websocket: Websocket;
+        /// STOMP over WebSocket, and over bare TCP.
+        pub stomp: Stomp;
         /// What one node, one connection or one topic may take.
         pub limits: Limits;
         /// How the process ends on SIGTERM.
@@ -227,6 +230,29 @@ settings! {
         /// Bytes of one socket's send buffer in the kernel (SO_SNDBUF; Linux keeps twice as much). It adds to
         /// `outbound_bytes`, outside of the process.
         pub send_buffer_bytes: ByteSize = "128KiB" in "4KiB"..="16MiB";
+    }
+
+    /// STOMP 1.0, 1.1 and 1.2. See [stomp.md](stomp.md).
+    pub struct Stomp {
+        /// Paths at which WebSockets speak STOMP. Below each of them is SockJS that does.
+        pub prefixes: Vec<PathPrefix> = "[\"/stomp\", \"/ws\"]";
+        /// Where clients that speak STOMP over bare TCP connect, Spring's broker relay among them: by convention port 61613. Anything
+        /// but loopback needs `auth.tokens` or `auth.anonymous`.
+        pub listen: Option<SocketAddr> = "none";
+        /// The same with TLS, by `tls.certificate`: by convention port 61614.
+        pub tls_listen: Option<SocketAddr> = "none";
+        /// What clients may give as `host`; a client that gives none is welcome. With an empty list any name is.
+        pub hosts: Vec<Name> = "[]";
+        /// How often this node sends and wants heart-beats at the most. A client that asks for fewer gets fewer, and one that names no
+        /// interval none. A client that is silent for twice what it agreed to is closed as dead.
+        pub heart_beat: Duration = "1s" in "100ms"..="10m";
+        /// Messages of a queue that a consumer may hold unsettled, where its SUBSCRIBE has no `prefetch-count`.
+        pub prefetch: u32 = "100" in "1"..="1000";
+        /// What a dot below `/topic` is, in a destination without a further slash: with `separate`, `/topic/chat.room` is the topic
+        /// `chat/room`; with `literal` it is `chat.room`.
+        pub dots: Dots = "separate";
+        /// Whether a destination without a known prefix is the topic of that name. Otherwise it is refused.
+        pub plain_names: bool = "false";
     }
 
     /// What one node, one connection or one topic may take.

@@ -280,6 +280,16 @@ pub enum AllowedOrigin {
     Exact(String),
 }
 
+impl Item for Name {
+    const PLURAL: &'static str = "names";
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Item for AllowedOrigin {
     const PLURAL: &'static str = "origins such as \"https://app.example.org\", or [\"*\"]";
     fn parse(text: &str) -> Option<Self> {

@@ -71,6 +71,14 @@ words! {
         Close = "close",
     }
 
+    /// What a dot in a STOMP destination below `/topic` is.
+    pub enum Dots {
+        /// It separates levels, where no slash does: RabbitMQ's grammar.
+        Separate = "separate",
+        /// It is a character like any other.
+        Literal = "literal",
+    }
+
     /// Whether a topic keeps history.
     pub enum TopicKind {
         /// It does.
