@@ -126,3 +126,6 @@ pub const EVENT_STREAM_PADDING_BYTES_MAX: usize = 4 << 10;
 /// Messages of a work queue between the oldest that is not settled and the newest that was dispatched: what the queue must remember one
 /// by one. While there are as many, consumers get only what came back.
 pub const QUEUE_WINDOW_MAX: u64 = 10_000;
+
+/// Messages of a work queue that one node moves to the dead-letter topic at the same time. The others wait.
+pub const QUEUE_DEAD_AT_ONCE_MAX: usize = 16;

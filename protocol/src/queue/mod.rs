@@ -1,31 +1,48 @@
 //! A work queue over a log: each message goes to one consumer, until one of them has settled it.
 //!
 //! ```text
-//!                  dispatch                 Done
-//!   not dispatched ────────▶ held ─────────────────────▶ done
-//!                             │ ▲  Requeue, consumer gone  ▲
-//!                    Requeue  ▼ │ dispatch                 │ dead_lettered
-//!                           returned ──── too often ────▶ dying ◀── Reject
+//!                  claim                    Done
+//!   not dispatched ──────▶ held ─────────────────────▶ done
+//!                           │ ▲  Requeue, consumer gone  ▲
+//!                  Requeue  ▼ │ claim                    │ dead_lettered
+//!                        waiting ──── too often ────▶ dead ◀── Reject
 //! ```
 //!
-//! The log keeps the messages; the queue knows only offsets, and what became of them: all up to a floor are done, and above it some. That,
-//! with how often the others were tried, is its [`Snapshot`]: what the shell writes down before it tells anybody that a message is settled.
-//! Whoever reads it back goes on from there: what was settled does not come again, what was not comes again to somebody.
+//! The log keeps the messages. What became of them is the queue's [`State`], which all nodes share: the newest message of a small log of its
+//! own. No node owns it. A node changes it by an append on the condition that nobody else changed it since the node read it, so
+//! one append may carry what many consumers did, and two nodes never give the same message out. [`Queue`] is one node's side of that:
+//!
+//! ```text
+//!   consumers ── settle, come, go ──▶ ┌───────┐ ── propose ───────▶ append, if the state is still the one that was read
+//!   state log ── learn ─────────────▶ │ Queue │ ── poll_dispatch ─▶ deliver, once the state that says so is kept
+//!   log ──────── set_log ───────────▶ └───────┘ ── poll_settled ──▶ tell who settled, once that is kept
+//! ```
+//!
+//! It compares what its consumers have and did with what each state says, and never depends on knowing which of its proposals were kept:
+//! an append whose answer got lost needs nothing but to read the state again.
 //!
 //! Pure: no IO, no clock. Messages come in the order of the log, but for those that came back: those go first.
 
+mod propose;
 mod snapshot;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::limits::QUEUE_WINDOW_MAX;
 use crate::position::{Epoch, Position};
 
-pub use snapshot::{InvalidSnapshot, Snapshot};
+pub use snapshot::InvalidState;
+pub use state::{Holder, State};
 
-/// One consumer of a queue, on any node. Never used again for another one.
+use state::Return;
+
+/// One consumer of a queue on one node. Never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerId(pub u64);
+
+/// Somebody's question when a settlement is kept. Never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
 
 /// What a consumer did with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +55,15 @@ pub enum Settlement {
     Reject,
 }
 
+/// How a consumer went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Departure {
+    /// It said so: what it held counts as not tried.
+    Cancelled,
+    /// Without a word: one of the messages that it held may be the reason.
+    Vanished,
+}
+
 /// A message for a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dispatch {
@@ -45,47 +71,61 @@ pub struct Dispatch {
     pub consumer: ConsumerId,
     /// Which one.
     pub position: Position,
-    /// Whether it was dispatched before.
+    /// Whether it may have been dispatched before.
     pub is_redelivered: bool,
 }
 
-/// A queue. See the [module](self).
+/// A message for the dead-letter topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// Which one.
+    pub position: Position,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// A state to be appended, if the newest is still the one that the queue learned last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// What will hold.
+    pub state: State,
+    /// Messages that the log lost before anybody settled them.
+    pub n_lost: u64,
+}
+
+/// One node's side of a queue. See the [module](self).
 #[derive(Debug)]
 pub struct Queue {
-    epoch: Epoch,
-    /// Every offset up to here is done.
-    floor: u64,
-    /// Offsets above the floor that are done.
-    done: BTreeSet<u64>,
-    /// Offsets that were dispatched, or tried by an earlier queue, and are not done.
-    open: BTreeMap<u64, Open>,
-    /// Every offset before it is open or done. What came back may be far behind it, and what was never dispatched before that.
-    next: u64,
-    /// The log's newest offset.
-    head: u64,
+    me: Holder,
+    /// A message that was tried so often is dead when it comes back.
+    tries_max: u32,
+    /// The newest that is known; `None`: none yet.
+    state: Option<State>,
+    /// A proposal is under way.
+    is_proposed: bool,
+    /// Nothing happened since there was nothing to propose.
+    is_quiet: bool,
+    /// The log's first kept message, and its newest.
+    first: Position,
+    head: Position,
     /// In the order in which they are served.
     consumers: VecDeque<Consumer>,
-    /// Offsets for the dead-letter topic that nobody took yet.
-    dying: VecDeque<u64>,
-    /// A message that was dispatched so often is dead when it comes back.
-    tries_max: u32,
-    /// How often what a snapshot says has changed.
-    revision: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    /// How often it was dispatched.
-    tries: u32,
-    place: Place,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Held(ConsumerId),
-    /// With whom it was last, as far as that is known.
-    Returned(Option<ConsumerId>),
-    Dying,
+    /// What consumers have.
+    held: BTreeMap<u64, Held>,
+    /// What consumers settled, and no state says so yet.
+    settling: BTreeMap<u64, Settling>,
+    /// What is to be given back, and no state says so yet.
+    returning: BTreeMap<u64, Return>,
+    /// Who gave a message back last, of those here.
+    refused: BTreeMap<u64, ConsumerId>,
+    /// Messages for the dead-letter topic that this node moves: whether they are there already.
+    dead: BTreeMap<u64, Burial>,
+    /// Nodes that will never settle what they hold.
+    gone: BTreeSet<Holder>,
+    ready: VecDeque<Dispatch>,
+    /// Offsets that each of them waits for.
+    tickets: BTreeMap<Ticket, usize>,
+    settled: VecDeque<Ticket>,
 }
 
 #[derive(Debug)]
@@ -95,229 +135,321 @@ struct Consumer {
     n_held: u32,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    consumer: ConsumerId,
+    /// Another node took this one for gone, and the message from it.
+    is_lost: bool,
+}
+
+#[derive(Debug)]
+struct Settling {
+    settlement: Settlement,
+    ticket: Ticket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Burial {
+    /// To be given out.
+    Due,
+    UnderWay,
+    /// The dead-letter topic has it.
+    Over,
+}
+
 impl Queue {
-    /// A queue that goes on where a snapshot says. `tries_max`: at least 1.
+    /// The side of a node that is called `me` there. `tries_max`: at least 1.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, tries_max: u32) -> Self {
-        let tries_max = tries_max.max(1);
-        let mut queue = Self {
-            epoch: snapshot.epoch,
-            floor: snapshot.floor,
-            done: BTreeSet::new(),
-            open: BTreeMap::new(),
-            next: snapshot.floor + 1,
-            head: snapshot.floor,
+    pub fn new(me: Holder, tries_max: u32) -> Self {
+        Self {
+            me,
+            tries_max: tries_max.max(1),
+            state: None,
+            is_proposed: false,
+            is_quiet: false,
+            first: Position::default(),
+            head: Position::default(),
             consumers: VecDeque::new(),
-            dying: VecDeque::new(),
-            tries_max,
-            revision: 0,
-        };
-        for (from, until) in &snapshot.done {
-            queue.done.extend(*from..=*until);
+            held: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            returning: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            ready: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            settled: VecDeque::new(),
         }
-        for (offset, tries) in &snapshot.tries {
-            if *offset > queue.floor && !queue.done.contains(offset) {
-                let is_dead = *tries >= tries_max;
-                let place = if is_dead { Place::Dying } else { Place::Returned(None) };
-                queue.open.insert(*offset, Open { tries: *tries, place });
-                if is_dead {
-                    queue.dying.push_back(*offset);
-                }
-            }
-        }
-        queue.raise_floor();
-        queue
     }
 
     /// A consumer that may hold this many messages, at least one.
     pub fn add_consumer(&mut self, id: ConsumerId, prefetch: u32) {
         if !self.consumers.iter().any(|consumer| consumer.id == id) {
+            self.is_quiet = false;
             self.consumers.push_back(Consumer { id, prefetch: prefetch.max(1), n_held: 0 });
         }
     }
 
-    /// The consumer is gone: what it holds comes back.
-    pub fn remove_consumer(&mut self, id: ConsumerId) {
+    /// The consumer is gone: what it holds comes back. What it settled stays settled.
+    pub fn remove_consumer(&mut self, id: ConsumerId, departure: Departure) {
+        self.is_quiet = false;
         self.consumers.retain(|consumer| consumer.id != id);
-        let held = self.open.iter().filter(|(_, open)| open.place == Place::Held(id));
-        let held: Vec<u64> = held.map(|(offset, _)| *offset).collect();
-        for offset in held {
-            self.give_back(offset, id);
-        }
-    }
-
-    /// The log's newest message is this one. A new log begins with nothing done.
-    pub fn set_head(&mut self, head: Position) {
-        if head.epoch > self.epoch {
-            self.start_log(head.epoch);
-        }
-        if head.epoch == self.epoch {
-            self.head = self.head.max(head.offset.0);
-        }
-    }
-
-    /// The log's first kept message is this one: what was before it can be done no more.
-    pub fn trim(&mut self, first: Position) {
-        if first.epoch > self.epoch {
-            self.start_log(first.epoch);
-        }
-        if first.epoch == self.epoch && first.offset.0 > self.floor + 1 {
-            let gone: Vec<u64> = self.open.range(..first.offset.0).map(|(offset, _)| *offset).collect();
-            for offset in gone {
-                self.finish(offset);
-            }
-            self.dying.retain(|offset| *offset >= first.offset.0);
-            self.floor = self.floor.max(first.offset.0 - 1);
-            self.raise_floor();
-            self.revision += 1;
-        }
-    }
-
-    /// A consumer settled a message. False if it does not hold it: it was taken for gone, and somebody else may have the message.
-    pub fn settle(&mut self, consumer: ConsumerId, position: Position, settlement: Settlement) -> bool {
-        let offset = position.offset.0;
-        let holds = |open: &Open| open.place == Place::Held(consumer);
-        if position.epoch != self.epoch || !self.open.get(&offset).is_some_and(holds) {
-            return false;
-        }
-        match settlement {
-            Settlement::Done => {
-                self.finish(offset);
-                self.revision += 1;
-            }
-            Settlement::Requeue => self.give_back(offset, consumer),
-            Settlement::Reject => {
-                if let Some(open) = self.open.get_mut(&offset) {
-                    // A queue that reads this back finds it dead, too.
-                    open.tries = open.tries.max(self.tries_max);
-                }
-                self.give_back(offset, consumer);
+        let not_seen: BTreeSet<u64> =
+            self.ready.iter().filter(|d| d.consumer == id).map(|d| d.position.offset.0).collect();
+        self.ready.retain(|dispatch| dispatch.consumer != id);
+        self.refused.retain(|_, refused| *refused != id);
+        let held: Vec<(u64, Held)> =
+            self.held.iter().filter(|(_, held)| held.consumer == id).map(|(at, held)| (*at, *held)).collect();
+        for (offset, held) in held {
+            self.held.remove(&offset);
+            let is_tried = departure == Departure::Vanished && !not_seen.contains(&offset);
+            if !held.is_lost {
+                self.returning.insert(offset, if is_tried { Return::Tried } else { Return::Untried });
             }
         }
-        true
     }
 
-    /// The next message to be handed to a consumer. `None`: there is none, or nobody has room.
+    /// A dispatch could not be handed over: others should have it, and it was not tried.
+    pub fn undelivered(&mut self, dispatch: Dispatch) {
+        let offset = dispatch.position.offset.0;
+        if self.epoch() == dispatch.position.epoch
+            && let Some(held) = self.take_held(offset, dispatch.consumer)
+            && !held.is_lost
+        {
+            self.returning.insert(offset, Return::Untried);
+        }
+    }
+
+    /// The log has these messages: the first that is kept, and the newest.
+    pub fn set_log(&mut self, first: Position, head: Position) {
+        if first > self.first || head > self.head {
+            self.is_quiet = false;
+            self.first = self.first.max(first);
+            self.head = self.head.max(head);
+        }
+    }
+
+    /// A node will never settle what it holds.
+    pub fn note_gone(&mut self, holder: Holder) {
+        if holder != self.me && self.gone.insert(holder) {
+            self.is_quiet = false;
+        }
+    }
+
+    /// Everybody but this node who holds a message and is not known to be gone.
+    #[must_use]
+    pub fn others(&self) -> BTreeSet<Holder> {
+        let mut holders = self.state.as_ref().map(State::holders).unwrap_or_default();
+        holders.retain(|holder| *holder != self.me && !self.gone.contains(holder));
+        holders
+    }
+
+    /// A consumer settled messages; [`poll_settled`](Self::poll_settled) gives the ticket when that is kept. What it does not hold is
+    /// passed over: it was settled before, or the log is another one by now.
+    pub fn settle(
+        &mut self,
+        consumer: ConsumerId,
+        positions: &[Position],
+        settlement: Settlement,
+        ticket: Ticket,
+    ) {
+        let mut n_waiting = 0;
+        for position in positions {
+            let offset = position.offset.0;
+            if position.epoch != self.epoch() || self.take_held(offset, consumer).is_none() {
+                continue;
+            }
+            if settlement == Settlement::Requeue {
+                self.refused.insert(offset, consumer);
+            }
+            n_waiting += 1;
+            self.settling.insert(offset, Settling { settlement, ticket });
+        }
+        if n_waiting == 0 {
+            self.settled.push_back(ticket);
+        } else {
+            self.tickets.insert(ticket, n_waiting);
+            self.resolve();
+        }
+    }
+
+    /// This is the newest state, whoever appended it. Whatever was proposed before is in it, or was not kept.
+    pub fn learn(&mut self, state: State) {
+        (self.is_proposed, self.is_quiet) = (false, false);
+        if state.epoch != self.epoch() {
+            self.forget_log();
+        }
+        let holders = state.holders();
+        self.gone.retain(|holder| holders.contains(holder));
+        self.state = Some(state);
+        self.resolve();
+        self.take_over();
+    }
+
+    /// The next message to be handed to a consumer.
     pub fn poll_dispatch(&mut self) -> Option<Dispatch> {
-        let returned = self.open.iter().find_map(|(offset, open)| match open.place {
-            Place::Returned(last) => Some((*offset, last)),
-            Place::Held(_) | Place::Dying => None,
-        });
-        let (offset, last) = match returned {
-            Some(returned) => returned,
-            None => (self.next_fresh()?, None),
-        };
-        let has_room = |consumer: &Consumer| consumer.n_held < consumer.prefetch;
-        let mut rooms = self.consumers.iter().enumerate().filter(|(_, consumer)| has_room(consumer));
-        // Who gave it back gets it only if nobody else can.
-        let (first, _) = rooms.clone().next()?;
-        let place = rooms.find(|(_, consumer)| Some(consumer.id) != last).map_or(first, |(place, _)| place);
-        let mut consumer = self.consumers.remove(place)?;
-        consumer.n_held += 1;
-        let id = consumer.id;
-        self.consumers.push_back(consumer);
-        let open = self.open.entry(offset).or_insert(Open { tries: 0, place: Place::Held(id) });
-        let is_redelivered = open.tries > 0;
-        *open = Open { tries: open.tries.saturating_add(1), place: Place::Held(id) };
-        self.revision += 1;
-        Some(Dispatch { consumer: id, position: Position::new(self.epoch.0, offset), is_redelivered })
+        self.ready.pop_front()
     }
 
-    /// The next message for the dead-letter topic. Publish it there, with its position as the idempotency key, then
-    /// [`dead_lettered`](Self::dead_lettered): until then every new queue gives it out again.
-    pub fn poll_dead(&mut self) -> Option<Position> {
-        self.dying.pop_front().map(|offset| Position::new(self.epoch.0, offset))
+    /// The next ticket whose settlements are kept.
+    pub fn poll_settled(&mut self) -> Option<Ticket> {
+        self.settled.pop_front()
+    }
+
+    /// The next message for the dead-letter topic. Publish it there, with its position in the idempotency key, then
+    /// [`dead_lettered`](Self::dead_lettered): until then it is given out again by whoever takes over from this node.
+    pub fn poll_dead(&mut self) -> Option<Dead> {
+        let (offset, burial) = self.dead.iter_mut().find(|(_, burial)| **burial == Burial::Due)?;
+        *burial = Burial::UnderWay;
+        let state = self.state.as_ref()?;
+        let tries = state.open.get(offset).map_or(0, |open| open.tries);
+        Some(Dead { position: Position::new(state.epoch.0, *offset), tries })
     }
 
     /// A message is kept on the dead-letter topic, so that it is done here.
     pub fn dead_lettered(&mut self, position: Position) {
-        let offset = position.offset.0;
-        let is_dying = |open: &Open| open.place == Place::Dying;
-        if position.epoch == self.epoch && self.open.get(&offset).is_some_and(is_dying) {
-            self.finish(offset);
-            self.revision += 1;
+        if position.epoch == self.epoch()
+            && let Some(burial) = self.dead.get_mut(&position.offset.0)
+        {
+            *burial = Burial::Over;
+            self.is_quiet = false;
         }
     }
 
-    /// What has to be written down.
+    /// The newest state that is known.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let mut done: Vec<(u64, u64)> = Vec::new();
-        for offset in &self.done {
-            match done.last_mut() {
-                Some((_, until)) if *until + 1 == *offset => *until = *offset,
-                _ => done.push((*offset, *offset)),
-            }
-        }
-        let tries = self.open.iter().map(|(offset, open)| (*offset, open.tries)).collect();
-        Snapshot { epoch: self.epoch, floor: self.floor, done, tries }
+    pub const fn state(&self) -> Option<&State> {
+        self.state.as_ref()
     }
 
-    /// A number that grows whenever a snapshot would say something else. A settlement is kept once a snapshot of the revision behind it is.
-    #[must_use]
-    pub const fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// Messages that wait: in the log and not done.
+    /// Messages that wait or are with somebody.
     #[must_use]
     pub fn backlog(&self) -> u64 {
-        self.head.saturating_sub(self.floor).saturating_sub(self.done.len() as u64)
+        let head = |state: &State| if self.head.epoch == state.epoch { self.head.offset.0 } else { 0 };
+        self.state.as_ref().map_or(0, |state| state.backlog(head(state)))
     }
 
-    /// The first offset that was never dispatched. None while too much above the floor is, so that what must be remembered has a bound.
-    fn next_fresh(&mut self) -> Option<u64> {
-        while self.done.contains(&self.next) || self.open.contains_key(&self.next) {
-            self.next += 1;
-        }
-        let is_within = self.next <= self.head && self.next - self.floor <= QUEUE_WINDOW_MAX;
-        is_within.then_some(self.next)
+    /// Whether the queue needs this node no more: no consumers, and every state says what they did.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let holds = self.state.as_ref().is_some_and(|state| state.held_by(&self.me).next().is_some());
+        self.consumers.is_empty() && self.settling.is_empty() && !holds && !self.is_proposed
     }
 
-    fn give_back(&mut self, offset: u64, consumer: ConsumerId) {
-        self.make_room(consumer);
-        let Some(open) = self.open.get_mut(&offset) else { return };
-        if open.tries >= self.tries_max {
-            open.place = Place::Dying;
-            self.dying.push_back(offset);
-        } else {
-            open.place = Place::Returned(Some(consumer));
-        }
-        self.revision += 1;
+    fn epoch(&self) -> Epoch {
+        self.state.as_ref().map_or(Epoch(0), |state| state.epoch)
     }
 
-    /// Notes that an offset needs nobody any more.
-    fn finish(&mut self, offset: u64) {
-        if let Some(Open { place: Place::Held(consumer), .. }) = self.open.remove(&offset) {
-            self.make_room(consumer);
-        }
-        if offset > self.floor {
-            self.done.insert(offset);
-            self.raise_floor();
-        }
-    }
-
-    fn raise_floor(&mut self) {
-        self.done = self.done.split_off(&(self.floor + 1));
-        while self.done.first() == Some(&(self.floor + 1)) {
-            self.done.pop_first();
-            self.floor += 1;
-        }
-        self.next = self.next.max(self.floor + 1);
-        self.head = self.head.max(self.floor);
-    }
-
-    fn make_room(&mut self, id: ConsumerId) {
-        if let Some(consumer) = self.consumers.iter_mut().find(|consumer| consumer.id == id) {
+    /// Takes a message from a consumer, which has room for another one then.
+    fn take_held(&mut self, offset: u64, consumer: ConsumerId) -> Option<Held> {
+        let held = *self.held.get(&offset).filter(|held| held.consumer == consumer)?;
+        self.is_quiet = false;
+        self.held.remove(&offset);
+        self.ready.retain(|dispatch| dispatch.position.offset.0 != offset);
+        if let Some(consumer) = self.consumers.iter_mut().find(|candidate| candidate.id == consumer) {
             consumer.n_held = consumer.n_held.saturating_sub(1);
         }
+        Some(held)
     }
 
-    fn start_log(&mut self, epoch: Epoch) {
-        let consumers = std::mem::take(&mut self.consumers);
-        let revision = self.revision + 1;
-        *self = Self::new(&Snapshot { epoch, ..Snapshot::default() }, self.tries_max);
-        self.revision = revision;
-        self.consumers = consumers.into_iter().map(|consumer| Consumer { n_held: 0, ..consumer }).collect();
+    /// Drops what the known state says: settlements, returns, burials.
+    fn resolve(&mut self) {
+        let Some(state) = &self.state else { return };
+        let is_mine = |offset: u64| state.is_held_by(offset, &self.me);
+        let mut kept = Vec::new();
+        self.settling.retain(|offset, settling| {
+            let is_kept = match settling.settlement {
+                Settlement::Done => !state.open.contains_key(offset),
+                Settlement::Requeue | Settlement::Reject => !is_mine(*offset),
+            };
+            if is_kept {
+                kept.push(settling.ticket);
+            }
+            !is_kept
+        });
+        self.returning.retain(|offset, _| is_mine(*offset));
+        self.dead.retain(|offset, _| is_mine(*offset));
+        self.refused.retain(|offset, _| state.open.contains_key(offset));
+        for ticket in kept {
+            self.count_down(ticket);
+        }
+    }
+
+    /// Compares what the known state says this node holds with what its consumers have.
+    fn take_over(&mut self) {
+        let Some(state) = &self.state else { return };
+        for (offset, held) in &mut self.held {
+            held.is_lost = !state.is_held_by(*offset, &self.me);
+        }
+        let lost = |dispatch: &&Dispatch| !state.is_held_by(dispatch.position.offset.0, &self.me);
+        let too_late: Vec<Dispatch> = self.ready.iter().filter(lost).copied().collect();
+        let mut new = Vec::new();
+        for (offset, is_dead) in state.held_by(&self.me) {
+            if is_dead {
+                self.dead.entry(offset).or_insert(Burial::Due);
+            } else if !self.held.contains_key(&offset)
+                && !self.settling.contains_key(&offset)
+                && !self.returning.contains_key(&offset)
+            {
+                new.push((offset, state.open.get(&offset).is_some_and(|open| open.is_again)));
+            }
+        }
+        let epoch = state.epoch.0;
+        for Dispatch { consumer, position, .. } in too_late {
+            // Nobody saw it here.
+            self.take_held(position.offset.0, consumer);
+        }
+        for (offset, is_redelivered) in new {
+            match self.next_consumer(offset) {
+                Some(consumer) => {
+                    self.held.insert(offset, Held { consumer, is_lost: false });
+                    let position = Position::new(epoch, offset);
+                    self.ready.push_back(Dispatch { consumer, position, is_redelivered });
+                }
+                // Whom it was claimed for went meanwhile.
+                None => {
+                    self.returning.insert(offset, Return::Untried);
+                }
+            }
+        }
+    }
+
+    /// The next consumer with room, who has less of it then. Who gave the message back gets it only if nobody else here can.
+    fn next_consumer(&mut self, offset: u64) -> Option<ConsumerId> {
+        let refused = self.refused.get(&offset).copied();
+        let has_room = |consumer: &Consumer| consumer.n_held < consumer.prefetch;
+        let mut rooms = self.consumers.iter().enumerate().filter(|(_, consumer)| has_room(consumer));
+        let (first, _) = rooms.clone().next()?;
+        let place =
+            rooms.find(|(_, consumer)| Some(consumer.id) != refused).map_or(first, |(place, _)| place);
+        let mut consumer = self.consumers.remove(place)?;
+        consumer.n_held += 1;
+        let id = consumer.id;
+        self.consumers.push_back(consumer);
+        Some(id)
+    }
+
+    fn count_down(&mut self, ticket: Ticket) {
+        if let Some(n_waiting) = self.tickets.get_mut(&ticket) {
+            *n_waiting -= 1;
+            if *n_waiting == 0 {
+                self.tickets.remove(&ticket);
+                self.settled.push_back(ticket);
+            }
+        }
+    }
+
+    /// Another log began: nothing of the old one matters any more.
+    fn forget_log(&mut self) {
+        self.held.clear();
+        self.settling.clear();
+        self.returning.clear();
+        self.refused.clear();
+        self.dead.clear();
+        self.ready.clear();
+        for consumer in &mut self.consumers {
+            consumer.n_held = 0;
+        }
+        self.settled.extend(std::mem::take(&mut self.tickets).into_keys());
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bongsu_protocol::command::RequestId;
 use bongsu_protocol::position::{Epoch, Position};
-use bongsu_protocol::queue::{ConsumerId, Queue, Settlement, Snapshot};
+use bongsu_protocol::queue::{ConsumerId, Departure, Holder, Queue, Settlement, State, Ticket};
 use bongsu_protocol::stomp::Command;
 use bongsu_protocol::stomp::conversation::{Effect, SubscriptionKey};
 
@@ -43,8 +44,9 @@ struct World {
     head: u64,
     workers: Vec<Worker>,
     n_consumers: u64,
-    /// Settlements that the shell has not written down: worker, request.
-    unkept: Vec<(ConsumerId, bongsu_protocol::command::RequestId)>,
+    /// Settlements that the shell has not written down.
+    unkept: BTreeMap<Ticket, (ConsumerId, RequestId)>,
+    n_tickets: u64,
     confirmed: BTreeSet<u64>,
     n_read: BTreeMap<u64, u32>,
 }
@@ -53,15 +55,17 @@ const MODES: [&str; 3] = ["client", "client-individual", "auto"];
 
 impl World {
     fn new(seed: u64) -> Self {
-        let snapshot = Snapshot { epoch: Epoch(3), ..Snapshot::default() };
+        // No job is given up.
+        let mut queue = Queue::new(Holder("here".into()), u32::MAX);
+        queue.learn(State::starting(Epoch(3), 0));
         Self {
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            // No job is given up.
-            queue: Queue::new(&snapshot, u32::MAX),
+            queue,
             head: 0,
             workers: Vec::new(),
             n_consumers: 0,
-            unkept: Vec::new(),
+            unkept: BTreeMap::new(),
+            n_tickets: 0,
             confirmed: BTreeSet::new(),
             n_read: BTreeMap::new(),
         }
@@ -69,7 +73,7 @@ impl World {
 
     fn publish(&mut self) {
         self.head += 1;
-        self.queue.set_head(Position::new(3, self.head));
+        self.queue.set_log(Position::new(3, 1), Position::new(3, self.head));
     }
 
     fn hire(&mut self, mode: &'static str) {
@@ -86,8 +90,8 @@ impl World {
     fn fire(&mut self, idx: usize) {
         let worker = self.workers.swap_remove(idx);
         if let Some((_, consumer)) = worker.consumer {
-            self.queue.remove_consumer(consumer);
-            self.unkept.retain(|(of, _)| *of != consumer);
+            self.queue.remove_consumer(consumer, Departure::Vanished);
+            self.unkept.retain(|_, (of, _)| *of != consumer);
         }
     }
 
@@ -104,12 +108,14 @@ impl World {
                     worker.chat.conversation.consuming(id, Ok(()));
                 }
                 (Effect::Settle { id, settled }, Some((_, consumer))) => {
-                    for position in settled.positions {
-                        assert!(self.queue.settle(consumer, position, settled.settlement), "{position}");
-                    }
-                    self.unkept.push((consumer, id));
+                    self.n_tickets += 1;
+                    let ticket = Ticket(self.n_tickets);
+                    self.queue.settle(consumer, &settled.positions, settled.settlement, ticket);
+                    self.unkept.insert(ticket, (consumer, id));
                 }
-                (Effect::Cancel { .. }, Some((_, consumer))) => self.queue.remove_consumer(consumer),
+                (Effect::Cancel { .. }, Some((_, consumer))) => {
+                    self.queue.remove_consumer(consumer, Departure::Cancelled);
+                }
                 (Effect::Close(_), _) => {}
                 (other, _) => panic!("unexpected {other:?}"),
             }
@@ -127,9 +133,13 @@ impl World {
         assert!(was_taken, "workers only leave at once");
     }
 
-    /// The snapshot is written down, so settlements are final.
+    /// The state is written down, so settlements are final and claims hold.
     fn keep(&mut self) {
-        for (consumer, id) in std::mem::take(&mut self.unkept) {
+        if let Some(proposal) = self.queue.propose() {
+            self.queue.learn(proposal.state);
+        }
+        while let Some(ticket) = self.queue.poll_settled() {
+            let Some((consumer, id)) = self.unkept.remove(&ticket) else { continue };
             let is_its = |worker: &&mut Worker| worker.consumer.is_some_and(|(_, id)| id == consumer);
             if let Some(worker) = self.workers.iter_mut().find(is_its) {
                 worker.chat.conversation.settled(id, Ok(()));
