@@ -336,7 +336,7 @@ fn sockjs(bytes: &[u8]) -> String {
     session.attach(Duration::ZERO, sockjs::Transport::WebSocket, None).expect("the first request");
     assert_eq!(session.poll_chunk(Duration::ZERO).expect("an open frame").bytes, "o");
     for message in &messages {
-        session.send(message.clone());
+        session.send(message.as_str().into());
     }
     if let Some(chunk) = session.poll_chunk(Duration::ZERO) {
         assert_eq!(sockjs::parse_xhr_send(&chunk.bytes[1..]).as_ref(), Ok(&messages));

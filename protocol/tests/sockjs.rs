@@ -8,8 +8,9 @@ use bongsu_protocol::limits::{
     FRAME_BYTES_MAX, SOCKJS_BATCH_BYTES_MAX, SOCKJS_MESSAGES_MAX, SOCKJS_QUEUE_BYTES_MAX,
 };
 use bongsu_protocol::sockjs::{
-    Callback, Close, Ended, GREETING, IframePage, Info, InvalidCallback, InvalidPayload, Method, Route,
-    Session, SessionPath, Timing, Transport, parse_jsonp_send, parse_websocket, parse_xhr_send,
+    Callback, Close, Ended, GREETING, IframePage, Info, InvalidCallback, InvalidPayload, MESSAGE_BEGIN,
+    MESSAGE_END, Message, Method, Quoted, Route, Session, SessionPath, Timing, Transport, parse_jsonp_send,
+    parse_websocket, parse_xhr_send,
 };
 use proptest::prelude::*;
 
@@ -156,7 +157,7 @@ fn paths_take_the_methods_of_their_transport() {
 fn strings_are_escaped_as_the_protocol_says_and_no_further() {
     let frame = |text: &str| {
         let mut session = open(&Transport::XhrPolling);
-        session.send(text.to_owned());
+        session.send(text.into());
         asked(&mut session, 1, Transport::XhrPolling)
     };
     for code in (0..=0xd7ff_u32).chain(0xe000..=0xffff) {
@@ -254,7 +255,7 @@ fn a_websocket_carries_arrays_or_one_string_and_empty_ones_are_ignored() {
     let mut session = session();
     session.attach(at(0), Transport::WebSocket, None).unwrap();
     assert_eq!(written(&mut session, 0), "o");
-    session.send("a".to_owned());
+    session.send("a".into());
     session.close(Close::go_away());
     assert_eq!(written(&mut session, 0), "a[\"a\"]|c[3000,\"Go away!\"].");
     assert!(session.is_closed(), "it lives as long as its socket");
@@ -265,11 +266,11 @@ fn a_websocket_carries_arrays_or_one_string_and_empty_ones_are_ignored() {
 fn a_poll_gets_one_frame_with_all_that_waits() {
     let mut session = session();
     assert_eq!(asked(&mut session, 0, Transport::XhrPolling), "o\n.");
-    session.send("a".to_owned());
-    session.send("b".to_owned());
+    session.send("a".into());
+    session.send("b".into());
     assert_eq!(asked(&mut session, 1, Transport::XhrPolling), "a[\"a\",\"b\"]\n.");
     assert_eq!(asked(&mut session, 2, Transport::XhrPolling), "", "it waits");
-    session.send("c".to_owned());
+    session.send("c".into());
     assert_eq!(written(&mut session, 3), "a[\"c\"]\n.");
 }
 
@@ -281,7 +282,7 @@ fn a_stream_begins_with_its_prelude_and_ends_at_its_limit() {
     let mut session = session();
     assert_eq!(asked(&mut session, 0, Transport::XhrStreaming), "o\n");
     for n in 1..=31 {
-        session.send("x".repeat(128));
+        session.send((&*"x".repeat(128)).into());
         let end = if n == 31 { "." } else { "" };
         assert_eq!(written(&mut session, 0), format!("a[\"{}\"]\n{end}", "x".repeat(128)), "message {n}");
     }
@@ -299,9 +300,9 @@ fn an_event_source_gets_events_without_line_ends_in_them() {
     assert_eq!(Transport::EventSource.content_type(), "text/event-stream");
     let mut session = session();
     assert_eq!(asked(&mut session, 0, Transport::EventSource), "data: o\r\n\r\n");
-    session.send("  \0\n\r %".to_owned());
+    session.send("  \0\n\r %".into());
     assert_eq!(written(&mut session, 0), "data: a[\"  \\u0000\\n\\r %25\"]\r\n\r\n");
-    session.send("x".repeat(4096));
+    session.send((&*"x".repeat(4096)).into());
     assert!(written(&mut session, 0).ends_with("\r\n\r\n."), "the limit holds here too");
 }
 
@@ -319,9 +320,9 @@ fn an_html_file_is_a_page_of_scripts() {
     assert!(head.ends_with("    window.onload = function() {c.stop();};\n  </script>"));
     let mut session = session();
     assert_eq!(asked(&mut session, 0, transport), "<script>\np(\"o\");\n</script>\r\n");
-    session.send("x".to_owned());
+    session.send("x".into());
     assert_eq!(written(&mut session, 0), "<script>\np(\"a[\\\"x\\\"]\");\n</script>\r\n");
-    session.send("</script>".to_owned());
+    session.send("</script>".into());
     assert_eq!(
         written(&mut session, 0),
         "<script>\np(\"a[\\\"\\u003c/script>\\\"]\");\n</script>\r\n",
@@ -336,7 +337,7 @@ fn a_jsonp_poll_gets_a_script() {
     assert_eq!(transport.content_type(), "application/javascript; charset=UTF-8");
     let mut session = session();
     assert_eq!(asked(&mut session, 0, transport.clone()), "/**/cb.x_1-2(\"o\");\r\n.");
-    session.send("x".to_owned());
+    session.send("x".into());
     assert_eq!(asked(&mut session, 0, transport.clone()), "/**/cb.x_1-2(\"a[\\\"x\\\"]\");\r\n.");
     session.close(Close::go_away());
     for _ in 0..2 {
@@ -368,7 +369,7 @@ fn a_heartbeat_is_written_where_nothing_else_was() {
     assert_eq!(session.poll_timeout(), Some(at(25)));
     session.handle_timeout(at(24));
     assert_eq!(written(&mut session, 24), "", "not yet");
-    session.send("a".to_owned());
+    session.send("a".into());
     assert_eq!(written(&mut session, 24), "a[\"a\"]\n");
     assert_eq!(session.poll_timeout(), Some(at(49)), "a message is a sign of life too");
     session.handle_timeout(at(49));
@@ -387,7 +388,7 @@ fn heartbeats_stop_where_what_runs_on_top_has_its_own() {
     assert_eq!(session.poll_timeout(), None);
     session.handle_timeout(at(100));
     assert_eq!(written(&mut session, 100), "");
-    session.send("a".to_owned());
+    session.send("a".into());
     written(&mut session, 100);
     assert_eq!(session.poll_timeout(), None);
     session.detach(at(101), Ended::ByServer);
@@ -400,7 +401,7 @@ fn heartbeats_stop_where_what_runs_on_top_has_its_own() {
 fn a_second_receiving_request_is_sent_away_and_the_first_stays() {
     let mut session = open(&Transport::XhrStreaming);
     assert_eq!(asked(&mut session, 1, Transport::XhrPolling), "c[2010,\"Another connection still open\"]\n.");
-    session.send("a".to_owned());
+    session.send("a".into());
     assert_eq!(written(&mut session, 1), "a[\"a\"]\n");
     assert!(session.is_open());
 }
@@ -409,12 +410,12 @@ fn a_second_receiving_request_is_sent_away_and_the_first_stays() {
 #[test]
 fn a_closed_session_tells_every_request_until_the_delay_is_over() {
     let mut session = open(&Transport::XhrStreaming);
-    session.send("last".to_owned());
+    session.send("last".into());
     session.close(Close::go_away());
     session.close(Close::restarting());
     assert!(!session.is_open(), "nothing is taken any more");
     assert_eq!(written(&mut session, 1), "a[\"last\"]\n|c[3000,\"Go away!\"]\n.");
-    session.send("later".to_owned());
+    session.send("later".into());
     assert_eq!(asked(&mut session, 2, Transport::XhrStreaming), "c[3000,\"Go away!\"]\n.");
     assert_eq!(asked(&mut session, 6, Transport::XhrPolling), "c[3000,\"Go away!\"]\n.");
     session.handle_timeout(at(10));
@@ -443,7 +444,7 @@ fn an_answer_that_the_server_ended_leaves_the_session_waiting() {
 #[test]
 fn an_answer_that_the_network_ended_ends_the_session() {
     let mut session = open(&Transport::XhrStreaming);
-    session.send("lost on the way, perhaps".to_owned());
+    session.send("lost on the way, perhaps".into());
     session.detach(at(1), Ended::ByNetwork);
     assert!(!session.is_open());
     assert_eq!(session.close_reason(), Some(&Close::interrupted()));
@@ -462,11 +463,11 @@ fn a_session_without_a_request_takes_messages_up_to_its_bound() {
     let mut session = open(&Transport::XhrPolling);
     let mut n_taken = 0;
     while session.has_room() {
-        session.send("x".repeat(1000));
+        session.send((&*"x".repeat(1000)).into());
         n_taken += 1;
         assert!(n_taken * 1000 < SOCKJS_QUEUE_BYTES_MAX + 1000, "it refuses");
     }
-    session.send("x".repeat(SOCKJS_BATCH_BYTES_MAX));
+    session.send((&*"x".repeat(SOCKJS_BATCH_BYTES_MAX)).into());
     let first = asked(&mut session, 1, Transport::XhrPolling);
     assert!(first.len() < SOCKJS_BATCH_BYTES_MAX, "a frame has a bound, too");
     assert!(!session.has_room());
@@ -476,11 +477,23 @@ fn a_session_without_a_request_takes_messages_up_to_its_bound() {
 
 proptest! {
     #[test]
+    fn parts_that_are_quoted_apart_are_one_message(head in any::<String>(), tail in any::<String>()) {
+        let mut session = open(&Transport::XhrPolling);
+        session.send(Message { head: Quoted::new(&head), tail: Quoted::new(&tail) });
+        let frame = asked(&mut session, 1, Transport::XhrPolling);
+        let whole: Message = format!("{head}{tail}").as_str().into();
+        session.send(whole.clone());
+        prop_assert_eq!(&frame, &asked(&mut session, 1, Transport::XhrPolling));
+        let quoted = std::str::from_utf8(whole.tail.bytes()).unwrap();
+        prop_assert_eq!(frame, format!("{MESSAGE_BEGIN}{quoted}{MESSAGE_END}\n."));
+    }
+
+    #[test]
     fn what_is_sent_is_what_the_client_reads(messages in prop::collection::vec(any::<String>(), 1..5)) {
         for transport in [Transport::WebSocket, Transport::XhrStreaming] {
             let mut session = open(&transport);
             for message in &messages {
-                session.send(message.clone());
+                session.send(message.as_str().into());
             }
             let chunk = session.poll_chunk(at(0)).unwrap();
             let array = chunk.bytes.trim_ascii_end().strip_prefix(b"a").unwrap().to_vec();

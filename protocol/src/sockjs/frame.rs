@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+
 /// Why a session closes, as the application on the other side sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
@@ -59,29 +61,99 @@ impl Close {
 }
 
 /// The frame that opens a session.
-pub(super) const OPEN: &str = "o";
+pub const OPEN: &str = "o";
 
 /// The frame that says that the session lives.
-pub(super) const HEARTBEAT: &str = "h";
+pub const HEARTBEAT: &str = "h";
+
+/// What stands before the only message of a frame; [`MESSAGE_END`] follows it.
+pub const MESSAGE_BEGIN: &str = "a[\"";
+
+/// What stands behind the only message of a frame.
+pub const MESSAGE_END: &str = "\"]";
+
+/// Text as it stands between the quotes of a frame. Escaping works character by character, so that the quoted text of two
+/// parts is the two quoted parts: what many messages have in common is quoted once and shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quoted(Bytes);
+
+impl Quoted {
+    /// Quotes a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut quoted = String::new();
+        escape(text, &mut quoted);
+        Self(quoted.into())
+    }
+
+    /// The quoted text; UTF-8. Cloning it copies nothing.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("it was made of text")
+    }
+}
+
+/// A message for the client: a beginning of its own, which may be empty, and a rest that others share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The beginning.
+    pub head: Quoted,
+    /// The rest.
+    pub tail: Quoted,
+}
+
+impl Message {
+    /// Bytes of the message as it is written.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.head.0.len() + self.tail.0.len()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self { head: Quoted::default(), tail: Quoted::new(text) }
+    }
+}
 
 /// The frame of some messages.
-pub(super) fn messages<'a>(messages: impl IntoIterator<Item = &'a str>) -> String {
-    let mut frame = String::from("a[");
-    for (idx, message) in messages.into_iter().enumerate() {
-        if idx > 0 {
-            frame.push(',');
-        }
-        quote(message, &mut frame);
+pub(super) fn messages<'a>(messages: impl ExactSizeIterator<Item = &'a Message> + Clone) -> String {
+    // For each message two quotes and a comma, around them `a[` and `]`.
+    let bytes = messages.clone().map(|message| message.len() + 3).sum::<usize>() + 3;
+    let mut frame = String::with_capacity(bytes);
+    frame.push_str("a[");
+    for (idx, message) in messages.enumerate() {
+        frame.push_str(if idx > 0 { ",\"" } else { "\"" });
+        frame.push_str(message.head.as_str());
+        frame.push_str(message.tail.as_str());
+        frame.push('"');
     }
     frame.push(']');
     frame
 }
 
-/// Appends a JSON string. What browsers or proxies change on the way is escaped: control characters, the blanks and marks around
-/// U+2028, U+FFF0 and above, and everything that takes two UTF-16 units.
+/// Appends a JSON string.
 pub(super) fn quote(text: &str, out: &mut String) {
     out.reserve(text.len() + 2);
     out.push('"');
+    escape(text, out);
+    out.push('"');
+}
+
+/// Appends what stands in a JSON string. What browsers or proxies change on the way is escaped: control characters, the blanks and
+/// marks around U+2028, U+FFF0 and above, and everything that takes two UTF-16 units.
+fn escape(text: &str, out: &mut String) {
+    out.reserve(text.len());
     let mut plain_from = 0;
     for (at, character) in text.char_indices() {
         let code = u32::from(character);
@@ -109,5 +181,4 @@ pub(super) fn quote(text: &str, out: &mut String) {
         }
     }
     out.push_str(&text[plain_from..]);
-    out.push('"');
 }

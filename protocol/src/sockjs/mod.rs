@@ -18,7 +18,7 @@ mod route;
 mod session;
 mod transport;
 
-pub use frame::Close;
+pub use frame::{Close, HEARTBEAT, MESSAGE_BEGIN, MESSAGE_END, Message, OPEN, Quoted};
 pub use incoming::{InvalidPayload, parse_jsonp_send, parse_websocket, parse_xhr_send};
 pub use page::{IframePage, Info};
 pub use route::{Method, Route, SessionPath};

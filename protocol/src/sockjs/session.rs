@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::limits::{SOCKJS_BATCH_BYTES_MAX, SOCKJS_QUEUE_BYTES_MAX};
 
-use super::frame::{self, Close};
+use super::frame::{self, Close, Message};
 use super::transport::Transport;
 
 /// Time since any fixed moment, as the shell counts it.
@@ -58,7 +58,7 @@ pub struct Session {
     beats: bool,
     receiver: Option<Receiver>,
     /// Messages for the client, in order.
-    queue: VecDeque<String>,
+    queue: VecDeque<Message>,
     queued_bytes: usize,
     /// When the next heartbeat is due, or, without a receiver, when the session is over.
     due: Option<Time>,
@@ -135,7 +135,7 @@ impl Session {
     }
 
     /// Queues a message for the client; without effect once the session closes. Ask [`has_room`](Self::has_room) first.
-    pub fn send(&mut self, message: String) {
+    pub fn send(&mut self, message: Message) {
         if matches!(self.state, State::New | State::Open) {
             self.queued_bytes += message.len();
             self.queue.push_back(message);
@@ -253,11 +253,12 @@ impl Session {
             bytes += message.len();
         }
         self.queued_bytes -= bytes;
-        let batch: Vec<String> = self.queue.drain(..n_messages).collect();
+        let frame = frame::messages(self.queue.iter().take(n_messages));
+        self.queue.drain(..n_messages);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
-        frame::messages(batch.iter().map(String::as_str))
+        frame
     }
 
     fn forget_queue(&mut self) {
