@@ -4,9 +4,12 @@
 
 use std::collections::VecDeque;
 
-use bongsu_protocol::reason::Goodbye;
+use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::session;
+use bongsu_protocol::sockjs::{self, Close, MESSAGE_BEGIN, MESSAGE_END, Message, Quoted};
 use bongsu_protocol::stomp::conversation::Outgoing;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::delivery::Wire;
 use crate::dialog::Said;
@@ -23,6 +26,10 @@ pub enum Carrier {
     },
     /// A stream of bytes without any framing: STOMP over TCP.
     Bytes,
+    /// SockJS within a WebSocket: a message of the one is a frame of the other.
+    SockJs,
+    /// SockJS whose frames are made for each request that comes for them: see [`message_of`].
+    Relay,
 }
 
 impl Carrier {
@@ -45,8 +52,32 @@ impl Carrier {
                 frames.push_back(head.clone());
                 frames.push_back(delivery.stomp_tail(*tail).bytes.clone());
             }
-            // No listener offers the native protocol without WebSocket's framing; its own delimits nothing.
-            (Self::Bytes, Said::Native(..)) => {}
+            (Self::WebSocket { .. }, Said::Echo(text)) => frames.push_back(frame::message(Kind::Text, text)),
+            (Self::SockJs, Said::Native(_, session::Outgoing::Delivery(shared))) => {
+                frames.push_back(shared.sockjs_frame().clone());
+            }
+            (Self::SockJs, said) => put_sockjs(&message_of(said), frames),
+            // No listener offers the native protocol without WebSocket's framing; its own delimits nothing. And messages for a relay
+            // are taken one by one.
+            (Self::Bytes, Said::Native(..) | Said::Echo(_)) | (Self::Relay, _) => {}
+        }
+    }
+
+    /// What is written before anything is said.
+    #[must_use]
+    pub fn open(&self) -> Option<Bytes> {
+        match self {
+            Self::SockJs => Some(frame::message(Kind::Text, sockjs::OPEN.as_bytes())),
+            Self::WebSocket { .. } | Self::Bytes | Self::Relay => None,
+        }
+    }
+
+    /// A sign of life that scripts can see, where the carrier has its own.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<Bytes> {
+        match self {
+            Self::SockJs => Some(frame::message(Kind::Text, sockjs::HEARTBEAT.as_bytes())),
+            Self::WebSocket { .. } | Self::Bytes | Self::Relay => None,
         }
     }
 
@@ -56,14 +87,68 @@ impl Carrier {
         match self {
             Self::WebSocket { .. } => frame::close(goodbye),
             Self::Bytes => Bytes::new(),
+            Self::SockJs | Self::Relay if goodbye.reason == CloseReason::GoingAway => {
+                self.close_as(&Close::restarting())
+            }
+            Self::SockJs | Self::Relay => {
+                self.close_as(&Close::new(goodbye.reason.websocket_code(), goodbye.close_text()))
+            }
+        }
+    }
+
+    /// The same with any code and reason, as SockJS has them.
+    #[must_use]
+    pub fn close_as(&self, close: &Close) -> Bytes {
+        match self {
+            Self::WebSocket { .. } => frame::close_with(close.code, &close.reason),
+            Self::Bytes => Bytes::new(),
+            Self::SockJs => {
+                let told = frame::message(Kind::Text, close.frame().as_bytes());
+                [told, frame::close_with(close.code, &close.reason)].concat().into()
+            }
+            Self::Relay => close.frame().into(),
         }
     }
 
     /// Whether there are pings, which the other side answers by itself.
     #[must_use]
     pub const fn has_pings(&self) -> bool {
-        matches!(self, Self::WebSocket { .. })
+        matches!(self, Self::WebSocket { .. } | Self::SockJs)
     }
+}
+
+/// What was said, as a message of SockJS; what many readers are told is quoted once for all of them.
+#[must_use]
+pub fn message_of(said: &Said) -> Message {
+    let shared = |tail: &Quoted| Message { head: Quoted::default(), tail: tail.clone() };
+    match said {
+        Said::Native(_, session::Outgoing::Delivery(delivery)) => shared(delivery.quoted_json()),
+        Said::Native(_, session::Outgoing::Event(event)) => {
+            let mut body = BytesMut::new();
+            codec::encode_event(Format::Json, event, &mut body);
+            text_of(&body)
+        }
+        Said::Stomp(Outgoing::Frame(bytes)) | Said::Echo(bytes) => text_of(bytes),
+        Said::Stomp(Outgoing::Message { head, tail, delivery }) => Message {
+            head: Quoted::new(&String::from_utf8_lossy(head)),
+            tail: delivery.quoted_stomp_tail(*tail).clone(),
+        },
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Message {
+    Message::from(&*String::from_utf8_lossy(bytes))
+}
+
+/// Appends a SockJS frame with one message, in a WebSocket frame.
+fn put_sockjs(message: &Message, frames: &mut VecDeque<Bytes>) {
+    let first = [MESSAGE_BEGIN.as_bytes(), message.head.bytes()].concat();
+    let tail = message.tail.bytes();
+    frames.push_back(frame::begin_message(Kind::Text, &first, tail.len() + MESSAGE_END.len()));
+    if !tail.is_empty() {
+        frames.push_back(tail.clone());
+    }
+    frames.push_back(Bytes::from_static(MESSAGE_END.as_bytes()));
 }
 
 const fn kind_of(is_text: bool) -> Kind {

@@ -7,6 +7,7 @@ use bongsu_protocol::event::Event;
 use bongsu_protocol::eventstream::{self, Shape};
 use bongsu_protocol::message::Delivery;
 use bongsu_protocol::session::Outgoing;
+use bongsu_protocol::sockjs::{MESSAGE_BEGIN, MESSAGE_END, Quoted};
 use bongsu_protocol::stomp::{self, TailKind};
 use bytes::{Bytes, BytesMut};
 
@@ -29,6 +30,8 @@ pub struct Shared {
     events: OnceLock<Box<[[OnceLock<Bytes>; 2]; Shape::ALL.len()]>>,
     /// What follows each reader's own head of a MESSAGE, per kind; made when the first STOMP reader comes.
     stomp_tails: OnceLock<Box<[OnceLock<StompTail>; TailKind::COUNT]>>,
+    /// The message in JSON as SockJS carries it, and in a WebSocket frame of its own; made when the first such reader comes.
+    sockjs: OnceLock<Box<(Quoted, OnceLock<Bytes>)>>,
 }
 
 /// The part of a STOMP MESSAGE that all readers of a kind share.
@@ -38,6 +41,8 @@ pub struct StompTail {
     pub bytes: Bytes,
     /// Whether they are UTF-8, so that they may go as text.
     pub is_text: bool,
+    /// The same as SockJS carries it; made when the first such reader comes.
+    quoted: OnceLock<Quoted>,
 }
 
 impl AsRef<Delivery> for Shared {
@@ -50,8 +55,14 @@ impl Shared {
     /// Shares a message.
     #[must_use]
     pub fn new(delivery: Arc<Delivery>) -> SharedDelivery {
-        let (compressed, events, stomp_tails) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { delivery, plain: Default::default(), compressed, events, stomp_tails })
+        Arc::new(Self {
+            delivery,
+            plain: Default::default(),
+            compressed: OnceLock::new(),
+            events: OnceLock::new(),
+            stomp_tails: OnceLock::new(),
+            sockjs: OnceLock::new(),
+        })
     }
 
     /// Bytes of the message, for budgets.
@@ -108,7 +119,54 @@ impl Shared {
             let mut bytes = BytesMut::new();
             stomp::encode_message_tail(kind, &self.delivery, &mut bytes);
             let is_text = std::str::from_utf8(&bytes).is_ok();
-            StompTail { bytes: bytes.freeze(), is_text }
+            StompTail { bytes: bytes.freeze(), is_text, quoted: OnceLock::new() }
+        })
+    }
+
+    /// The same for readers whom SockJS reaches, which carries text only: in a payload that is none, U+FFFD stands for what is not UTF-8.
+    #[must_use]
+    pub fn quoted_stomp_tail(&self, kind: TailKind) -> &Quoted {
+        let tail = self.stomp_tail(kind);
+        tail.quoted.get_or_init(|| {
+            if let Ok(text) = std::str::from_utf8(&tail.bytes) {
+                return Quoted::new(text);
+            }
+            let mut delivery = Delivery::clone(&self.delivery);
+            // Before it is encoded, so that the length that it is said to have is the one that it has.
+            let payload = String::from_utf8_lossy(&delivery.message.payload).into_owned();
+            delivery.message.payload = payload.into();
+            let mut bytes = BytesMut::new();
+            stomp::encode_message_tail(kind, &delivery, &mut bytes);
+            Quoted::new(&String::from_utf8_lossy(&bytes))
+        })
+    }
+
+    /// The message in JSON, as SockJS carries it.
+    #[must_use]
+    pub fn quoted_json(&self) -> &Quoted {
+        &self.sockjs().0
+    }
+
+    /// The complete WebSocket frame of a SockJS frame with this message alone, in JSON.
+    #[must_use]
+    pub fn sockjs_frame(&self) -> &Bytes {
+        let (quoted, frame) = self.sockjs();
+        frame.get_or_init(|| {
+            let quoted = quoted.bytes();
+            let mut builder = frame::Builder::new(MESSAGE_BEGIN.len() + quoted.len() + MESSAGE_END.len());
+            for part in [MESSAGE_BEGIN.as_bytes(), quoted, MESSAGE_END.as_bytes()] {
+                builder.body().extend_from_slice(part);
+            }
+            builder.finish(Kind::Text)
+        })
+    }
+
+    fn sockjs(&self) -> &(Quoted, OnceLock<Bytes>) {
+        self.sockjs.get_or_init(|| {
+            let mut body = BytesMut::new();
+            codec::encode_delivery(Format::Json, &self.delivery, &mut body);
+            let text = std::str::from_utf8(&body).expect("JSON is text");
+            Box::new((Quoted::new(text), OnceLock::new()))
         })
     }
 

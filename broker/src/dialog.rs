@@ -3,6 +3,7 @@
 //! The one place that knows both. Whoever reads topics, publishes or ends connections deals with the [`Session`] inside, and does not
 //! see which of them its client speaks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +25,14 @@ pub enum Language {
     Native(Format),
     /// STOMP, whose first frame settles the version.
     Stomp(Arc<stomp::conversation::Settings>),
+    /// What the public suite of SockJS wants of a server: says what it hears.
+    Echo,
+    /// The same suite's other wish: says goodbye at once.
+    Farewell,
 }
 
 /// One client's conversation in its own protocol, around the session that all protocols share.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all connections are native: each would pay for another allocation"
-)]
 pub enum Dialog {
     /// The native protocol: the session itself, and how its events are written.
     Native {
@@ -42,6 +43,13 @@ pub enum Dialog {
     },
     /// STOMP. Boxed, so that native connections do not pay for it.
     Stomp(Box<Conversation<SharedDelivery>>),
+    /// What it heard, it says.
+    Echo {
+        /// A session that nobody asks for anything.
+        session: Session<SharedDelivery>,
+        /// What was not said yet.
+        echoes: VecDeque<Bytes>,
+    },
 }
 
 /// Something to be sent, before it is framed.
@@ -51,6 +59,8 @@ pub enum Said {
     Native(Format, session::Outgoing<SharedDelivery>),
     /// A frame or a message of STOMP.
     Stomp(stomp::conversation::Outgoing<SharedDelivery>),
+    /// What was heard.
+    Echo(Bytes),
 }
 
 /// What a dialog asks of its connection.
@@ -80,6 +90,9 @@ impl Dialog {
             Language::Stomp(settings) => {
                 Self::Stomp(Box::new(Conversation::new(settings, name, Some(grants))))
             }
+            Language::Echo | Language::Farewell => {
+                Self::Echo { session: Session::new(bounds, grants), echoes: VecDeque::new() }
+            }
         }
     }
 
@@ -87,7 +100,7 @@ impl Dialog {
     #[must_use]
     pub const fn session(&self) -> &Session<SharedDelivery> {
         match self {
-            Self::Native { session, .. } => session,
+            Self::Native { session, .. } | Self::Echo { session, .. } => session,
             Self::Stomp(conversation) => conversation.session(),
         }
     }
@@ -95,7 +108,7 @@ impl Dialog {
     /// The session inside, for what it hears of topics. What answers a request goes through [`tell`](Self::tell).
     pub const fn session_mut(&mut self) -> &mut Session<SharedDelivery> {
         match self {
-            Self::Native { session, .. } => session,
+            Self::Native { session, .. } | Self::Echo { session, .. } => session,
             Self::Stomp(conversation) => conversation.session_mut(),
         }
     }
@@ -112,7 +125,7 @@ impl Dialog {
     /// The conversation, where STOMP is spoken.
     pub fn stomp(&mut self) -> Option<&mut Conversation<SharedDelivery>> {
         match self {
-            Self::Native { .. } => None,
+            Self::Native { .. } | Self::Echo { .. } => None,
             Self::Stomp(conversation) => Some(conversation),
         }
     }
@@ -139,6 +152,9 @@ impl Dialog {
                 };
                 session.close(Goodbye::new(CloseReason::UnsupportedData, text));
             }
+            (Self::Echo { echoes, .. }, Heard::Text(body) | Heard::Binary(body)) => {
+                echoes.push_back(body.clone())
+            }
             // Where its messages begin and end means nothing in STOMP.
             (Self::Stomp(conversation), Heard::Text(body) | Heard::Binary(body)) => {
                 conversation.handle_bytes(body);
@@ -156,7 +172,7 @@ impl Dialog {
     /// Says goodbye in the protocol's own words; what waits is sent first.
     pub fn close(&mut self, goodbye: Goodbye) {
         match self {
-            Self::Native { session, .. } => session.close(goodbye),
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.close(goodbye),
             Self::Stomp(conversation) => conversation.close(&goodbye),
         }
     }
@@ -164,7 +180,7 @@ impl Dialog {
     /// Ends without a goodbye.
     pub fn end(&mut self) {
         match self {
-            Self::Native { session, .. } => session.end(),
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.end(),
             Self::Stomp(conversation) => conversation.end(),
         }
     }
@@ -173,7 +189,7 @@ impl Dialog {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         match self {
-            Self::Native { session, .. } => session.is_closing(),
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.is_closing(),
             Self::Stomp(conversation) => conversation.is_closing(),
         }
     }
@@ -182,7 +198,7 @@ impl Dialog {
     #[must_use]
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self {
-            Self::Native { session, .. } => session.close_reason(),
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.close_reason(),
             Self::Stomp(conversation) => conversation.close_reason(),
         }
     }
@@ -192,6 +208,7 @@ impl Dialog {
     pub fn wants_input(&self) -> bool {
         match self {
             Self::Native { session, .. } => session.wants_input(),
+            Self::Echo { echoes, .. } => echoes.is_empty(),
             Self::Stomp(conversation) => conversation.wants_input(),
         }
     }
@@ -201,6 +218,7 @@ impl Dialog {
     pub fn has_outgoing(&self) -> bool {
         match self {
             Self::Native { session, .. } => session.has_outgoing(),
+            Self::Echo { session, echoes } => !echoes.is_empty() || session.has_outgoing(),
             Self::Stomp(conversation) => conversation.has_outgoing(),
         }
     }
@@ -209,7 +227,7 @@ impl Dialog {
     #[must_use]
     pub fn has_effect(&self) -> bool {
         match self {
-            Self::Native { session, .. } => session.has_effect(),
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.has_effect(),
             Self::Stomp(conversation) => conversation.has_effect(),
         }
     }
@@ -222,7 +240,9 @@ impl Dialog {
     /// The next thing to do for the dialog.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         match self {
-            Self::Native { session, .. } => session.poll_effect().map(Effect::Session),
+            Self::Native { session, .. } | Self::Echo { session, .. } => {
+                session.poll_effect().map(Effect::Session)
+            }
             Self::Stomp(conversation) => Some(match conversation.poll_effect()? {
                 stomp::conversation::Effect::Session(effect) => Effect::Session(effect),
                 effect => Effect::Stomp(effect),
@@ -235,6 +255,10 @@ impl Dialog {
         match self {
             Self::Native { session, format } => Some(Said::Native(*format, session.poll_outgoing()?)),
             Self::Stomp(conversation) => conversation.poll_outgoing().map(Said::Stomp),
+            Self::Echo { session, echoes } => {
+                let outgoing = || Some(Said::Native(Format::Json, session.poll_outgoing()?));
+                echoes.pop_front().map(Said::Echo).or_else(outgoing)
+            }
         }
     }
 }

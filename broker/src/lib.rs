@@ -31,6 +31,7 @@ pub mod outbox;
 mod pace;
 pub mod presence;
 pub mod publisher;
+pub mod relay;
 pub mod retention;
 pub mod serve;
 pub mod telemetry;

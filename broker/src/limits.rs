@@ -373,3 +373,12 @@ pub const EVENTS_PER_TURN_MAX: usize = 64;
 /// Milliseconds after which a message that was taken anywhere has reached every reader that is at the head: its commit
 /// ([`STORE_DEADLINE`]), the next question to the store which logs changed ([`CHANGES_INTERVAL`]), clocks that are apart, and as much again.
 pub const EVENT_SOURCE_CHECKPOINT_MARGIN_MS: u64 = 30_000;
+
+/// How long a request waits whose messages a SockJS session does not take yet: 10 s. Then it is answered with 503.
+pub const SOCKJS_SEND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of the name of a SockJS session; clients make them of 8 characters, Spring of 32. A longer one is answered with 404.
+pub const SOCKJS_NAME_BYTES_MAX: usize = 128;
+
+/// Bytes of a `JSESSIONID` cookie that is sent back. A longer one is answered with a new one.
+pub const SOCKJS_COOKIE_BYTES_MAX: usize = 256;

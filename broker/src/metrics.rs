@@ -67,12 +67,34 @@ pub enum Transport {
     WebsocketStomp,
     /// STOMP over TCP.
     TcpStomp,
+    /// SockJS over a WebSocket, whatever is spoken.
+    SockjsWebsocket,
+    /// SockJS over long answers to XMLHttpRequests.
+    SockjsXhrStreaming,
+    /// SockJS over one XMLHttpRequest per frame.
+    SockjsXhrPolling,
+    /// SockJS over event sources.
+    SockjsEventSource,
+    /// SockJS over pages that never end.
+    SockjsHtmlFile,
+    /// SockJS over one script per frame.
+    SockjsJsonpPolling,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::WebsocketJson, Self::WebsocketBinary, Self::WebsocketStomp, Self::TcpStomp];
+    pub const ALL: [Self; 10] = [
+        Self::WebsocketJson,
+        Self::WebsocketBinary,
+        Self::WebsocketStomp,
+        Self::TcpStomp,
+        Self::SockjsWebsocket,
+        Self::SockjsXhrStreaming,
+        Self::SockjsXhrPolling,
+        Self::SockjsEventSource,
+        Self::SockjsHtmlFile,
+        Self::SockjsJsonpPolling,
+    ];
 
     /// The label's value.
     const fn name(self) -> &'static str {
@@ -81,6 +103,12 @@ impl Transport {
             Self::WebsocketBinary => "websocket-binary",
             Self::WebsocketStomp => "websocket-stomp",
             Self::TcpStomp => "tcp-stomp",
+            Self::SockjsWebsocket => "sockjs-websocket",
+            Self::SockjsXhrStreaming => "sockjs-xhr-streaming",
+            Self::SockjsXhrPolling => "sockjs-xhr-polling",
+            Self::SockjsEventSource => "sockjs-eventsource",
+            Self::SockjsHtmlFile => "sockjs-htmlfile",
+            Self::SockjsJsonpPolling => "sockjs-jsonp-polling",
         }
     }
 }

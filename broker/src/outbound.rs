@@ -14,11 +14,12 @@ use std::time::Duration;
 use bongsu_protocol::event::Event;
 use bongsu_protocol::reason::Goodbye;
 use bongsu_protocol::session::{Offer, Outgoing, Session};
+use bongsu_protocol::sockjs::{Close, Message};
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::carrier::Carrier;
+use crate::carrier::{self, Carrier};
 use crate::clock;
 use crate::delivery::SharedDelivery;
 use crate::dialog::{Dialog, Said};
@@ -50,6 +51,8 @@ pub struct State {
     writer: Writer,
     /// The connection's task does not read until the session wants input again, and must be woken then.
     is_input_stopped: bool,
+    /// The carrier's own heartbeats are wanted.
+    beats: bool,
 }
 
 #[derive(Debug, Default)]
@@ -102,11 +105,12 @@ impl Outbound {
         socket: Option<Arc<TcpStream>>,
     ) -> Arc<Self> {
         let now = clock::monotonic();
-        let writer = Writer { progress_at: now, written_at: now, ..Writer::default() };
+        let frames = carrier.open().into_iter().collect();
+        let writer = Writer { frames, progress_at: now, written_at: now, ..Writer::default() };
         Arc::new(Self {
             id,
             socket,
-            state: Mutex::new(State { dialog, carrier, writer, is_input_stopped: false }),
+            state: Mutex::new(State { dialog, carrier, writer, is_input_stopped: false, beats: true }),
             bell: Notify::new(),
         })
     }
@@ -199,6 +203,44 @@ impl State {
     pub fn close(&mut self, goodbye: &Goodbye) {
         let close = self.carrier.close(goodbye);
         self.close_with(close);
+    }
+
+    /// The same with any code and reason, as SockJS has them.
+    pub fn close_as(&mut self, close: &Close) {
+        let close = self.carrier.close_as(close);
+        self.close_with(close);
+    }
+
+    /// A sign of life that scripts can see, if the carrier or the dialog has one.
+    pub fn heartbeat(&mut self) {
+        match self.carrier.heartbeat() {
+            Some(heartbeat) if self.beats => self.writer.frames.push_back(heartbeat),
+            Some(_) => {}
+            None => self.dialog.heartbeat(),
+        }
+    }
+
+    /// Lets the carrier be silent where the dialog has heartbeats of its own.
+    pub const fn stop_heartbeat(&mut self) {
+        self.beats = false;
+    }
+
+    /// Whether the carrier shows signs of life.
+    #[must_use]
+    pub const fn beats(&self) -> bool {
+        self.beats
+    }
+
+    /// The next thing to say, for a client that a relay reaches.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        let said = self.dialog.poll_outgoing()?;
+        self.writer.note(&self.carrier, &said);
+        Some(carrier::message_of(&said))
+    }
+
+    /// The carrier's goodbye, once everything before it was taken; once.
+    pub fn poll_close(&mut self) -> Option<Bytes> {
+        self.writer.poll_close(&self.dialog)
     }
 
     /// Answers a ping. Of several that wait, the last counts (RFC 6455, 5.5.3).
@@ -314,24 +356,37 @@ impl Writer {
         while self.frames.len() < FRAMES_PER_WRITE_MAX
             && let Some(said) = dialog.poll_outgoing()
         {
-            if let Said::Native(_, Outgoing::Event(event)) = &said {
-                self.note(carrier, event);
-            }
+            self.note(carrier, &said);
             carrier.put(&said, &mut self.frames);
         }
-        if !dialog.has_outgoing()
-            && let Closed::With(close) = &self.closed
+        if let Some(close) = self.poll_close(dialog)
+            && !close.is_empty()
         {
-            if !close.is_empty() {
-                self.frames.push_back(close.clone());
+            self.frames.push_back(close);
+        }
+    }
+
+    /// The last frame, if it is due: everything before it was taken.
+    fn poll_close(&mut self, dialog: &Dialog) -> Option<Bytes> {
+        if dialog.has_outgoing() {
+            return None;
+        }
+        match std::mem::take(&mut self.closed) {
+            Closed::With(close) => {
+                self.closed = Closed::Queued;
+                Some(close)
             }
-            self.closed = Closed::Queued;
+            closed => {
+                self.closed = closed;
+                None
+            }
         }
     }
 
     /// Does what an event means to the connection as a whole.
-    fn note(&mut self, carrier: &Carrier, event: &Event) {
-        match event {
+    fn note(&mut self, carrier: &Carrier, said: &Said) {
+        let Said::Native(_, Outgoing::Event(event)) = said else { return };
+        match &**event {
             Event::Goodbye(goodbye) if self.closed == Closed::No => {
                 self.closed = Closed::With(carrier.close(goodbye))
             }

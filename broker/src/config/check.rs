@@ -96,6 +96,7 @@ impl Settings {
         self.validate_tokens(&mut check);
         self.validate_cluster(&mut check);
         self.validate_telemetry(&mut check);
+        self.validate_prefixes(&mut check);
         if self.drain.spread > self.drain.grace {
             let shown = &check.values["drain.grace"];
             let rule = format!(
@@ -115,6 +116,22 @@ impl Settings {
             }
         }
         check.errors
+    }
+
+    /// Each path has one service.
+    fn validate_prefixes(&self, check: &mut Check<'_>) {
+        let mut services = HashMap::new();
+        for (key, prefixes) in [("sockjs.prefixes", &self.sockjs.prefixes)] {
+            for prefix in prefixes {
+                if let Some(earlier) = services.insert(prefix, key) {
+                    let path = prefix.as_str();
+                    check.fail(
+                        key,
+                        format!("{path} stands in {earlier} already: give each service a path of its own"),
+                    );
+                }
+            }
+        }
     }
 
     /// Who can reach this node, and whether anybody said what they may do.

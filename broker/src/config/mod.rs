@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
-//! | `value`, `prefix`, `ratio`, `url`, `word` | the types a setting can have, and how each is written |
+//! | `value`, `prefix`, `ratio`, `url`, `web`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `check` | rules that concern more than one setting |
@@ -27,6 +27,7 @@ pub mod settings;
 mod tests;
 mod url;
 mod value;
+mod web;
 mod word;
 
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ pub use schema::{Origin, Origins, Tables};
 pub use settings::Settings;
 pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
+pub use web::{Header, ScriptUrl};
 pub use word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 
 use schema::{Reader, Setting, Spec};

@@ -14,6 +14,7 @@ use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
+use super::web::{Header, ScriptUrl};
 use super::word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
 
 settings! {
@@ -50,6 +51,8 @@ settings! {
         pub websocket: Websocket;
         /// STOMP over WebSocket, and over bare TCP.
         pub stomp: Stomp;
+        /// SockJS services.
+        pub sockjs: Sockjs;
         /// What one node, one connection or one topic may take.
         pub limits: Limits;
         /// How the process ends on SIGTERM.
@@ -253,6 +256,30 @@ settings! {
         pub dots: Dots = "separate";
         /// Whether a destination without a known prefix is the topic of that name. Otherwise it is refused.
         pub plain_names: bool = "false";
+    }
+
+    /// SockJS services: the transports of the SockJS protocol 0.3.3, for unmodified clients. See [sockjs.md](sockjs.md).
+    pub struct Sockjs {
+        /// Where services are that carry the native protocol in JSON: `new SockJS('/sockjs')` in a page. None: no such service.
+        pub prefixes: Vec<PathPrefix> = "[\"/sockjs\"]";
+        /// Whether SockJS sessions may use WebSockets. Without, clients use the other transports at once.
+        pub websocket: bool = "true";
+        /// Whether answers carry the cookie `JSESSIONID`, for load balancers that want one. No node of this broker does.
+        pub cookie_needed: bool = "false";
+        /// The client library that the iframe page loads. It must be the version that pages themselves load.
+        pub client_url: ScriptUrl = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js";
+        /// Bytes of one streaming answer, after which it ends and the client asks for the next: browsers keep all of an answer.
+        pub response_bytes: ByteSize = "128KiB" in "1KiB"..="16MiB";
+        /// A session that was sent nothing for this long gets a heartbeat. Clients that poll by scripts give up after 35 seconds.
+        pub heartbeat: Duration = "25s" in "1s"..="30s";
+        /// How long a session that is not over WebSocket waits for the next receiving request. Then it is over.
+        pub disconnect_delay: Duration = "5s" in "1s"..="5m";
+        /// Whether all requests of a session without a token must come from the address that the first came from; others get 404.
+        /// Turn it off where clients change their address, as telephones do.
+        pub pin_address: bool = "true";
+        /// The header in which a proxy tells the address of its client; the last entry counts. Only where every client comes through
+        /// that proxy: anybody can send it. Without it, the address is that of the connection.
+        pub address_header: Option<Header> = "none";
     }
 
     /// What one node, one connection or one topic may take.

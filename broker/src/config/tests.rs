@@ -188,12 +188,12 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
     check(
         "colour = true",
         "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
-         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, limits, drain, topics",
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, drain, topics",
     );
     check(
         "foo = 1",
         "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
-         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, limits, drain, topics",
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, drain, topics",
     );
     check_all(
         "",
@@ -206,7 +206,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         &[("BONGSU_DRAIN_GRACE", "1s")],
         &["--set", "drain=1s"],
         "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, admin, tls, \
-         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, limits, drain, topics\n\
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, drain, topics\n\
          drain = … (flag:--set): there is no such setting; it is a section with grace, spread",
     );
     check_all(
@@ -214,7 +214,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         &[],
         &["--set", "topics[0].kind=live"],
         "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, admin, tls, \
-         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, limits, drain, topics",
+         data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, drain, topics",
     );
 }
 
@@ -316,6 +316,11 @@ fn values_that_do_not_go_together_are_told_with_what_to_do() {
         "stomp.listen = \"0.0.0.0:61613\" (file:bongsu.toml:1): everybody who reaches this address could read and write \
          everything: add auth.tokens, or say with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or \
          listen on 127.0.0.1",
+    );
+    check(
+        "sockjs.prefixes = [\"/a\", \"/a\"]",
+        "sockjs.prefixes = [\"/a\", \"/a\"] (file:bongsu.toml:1): /a stands in sockjs.prefixes already: give each service a path \
+         of its own",
     );
     check(
         "drain.grace = \"1s\"",

@@ -11,6 +11,7 @@ use bongsu_protocol::topic::TopicFilter;
 
 use super::schema::{Form, Leaf};
 use super::url::ServerUrl;
+use super::web::Header;
 use crate::limits::LIST_ENTRIES_MAX;
 
 /// A number of bytes, written as `512B`, `256KiB`, `1MiB` or `2GiB`.
@@ -187,7 +188,7 @@ macro_rules! optional {
     ($($Type:ty: $none:literal),+) => {$(impl Optional for $Type { const NONE: &'static str = $none; })+};
 }
 optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none",
-    Name: "none", SocketAddr: "none");
+    Name: "none", SocketAddr: "none", Header: "none");
 
 impl<T: Optional> Leaf for Option<T> {
     const FORM: Form = T::FORM;

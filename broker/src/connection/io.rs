@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bongsu_protocol::sockjs;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::limits::READ_BUFFER_BYTES;
 use crate::metrics::METRICS;
 use crate::outbound::{Flushed, Outbound};
+use crate::relay::Line;
 use crate::websocket::decoder::{Decoder, Incoming, Violation};
 use crate::websocket::deflate::Agreed;
 
@@ -32,19 +34,29 @@ pub enum Io {
     Tcp(Arc<TcpStream>),
     /// TLS, or a stream within HTTP/2: only the connection's own task reads and writes it.
     Stream(Box<dyn Duplex>),
+    /// Requests that come and go.
+    Relay(Line),
 }
 
 /// What takes messages out of bytes.
 pub(super) enum Input {
     /// WebSocket. Boxed, so that other connections do not pay for it.
     WebSocket(Box<Decoder>),
+    /// SockJS within WebSocket.
+    SockJs(Box<Decoder>),
     /// Each read is a message: where it begins and ends means nothing.
     Bytes,
+    /// Messages come as such.
+    Relay,
 }
 
 impl Input {
     pub(super) fn web_socket(message_bytes_max: usize, deflate: Option<Agreed>) -> Self {
         Self::WebSocket(Box::new(Decoder::new(message_bytes_max, deflate)))
+    }
+
+    pub(super) fn sockjs(message_bytes_max: usize) -> Self {
+        Self::SockJs(Box::new(Decoder::new(message_bytes_max, None)))
     }
 }
 
@@ -55,6 +67,8 @@ pub(super) enum Turn {
     Incoming(Vec<Incoming>),
     /// The client broke the rules of WebSocket, after these messages.
     Violation(Vec<Incoming>, Violation),
+    /// The client broke the rules of SockJS, after these messages.
+    BrokenFraming(Vec<Incoming>),
     /// The other side is gone.
     Gone,
 }
@@ -64,7 +78,7 @@ impl Io {
     pub(super) fn shared(&self) -> Option<Arc<TcpStream>> {
         match self {
             Self::Tcp(socket) => Some(Arc::clone(socket)),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Relay(_) => None,
         }
     }
 
@@ -78,6 +92,9 @@ impl Io {
         input: &mut Input,
         wants_input: bool,
     ) -> Poll<Turn> {
+        if let Self::Relay(line) = self {
+            return poll_relay(line, cx, outbound, wants_input);
+        }
         match self.poll_flush(cx, outbound) {
             Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
             // The room may let a reader go on, or the close frame was the last that was written.
@@ -125,6 +142,7 @@ impl Io {
                 ready!(Pin::new(stream).poll_flush(cx))?;
                 Poll::Ready(Ok(flushed))
             }
+            Self::Relay(_) => Poll::Pending,
         }
     }
 
@@ -142,7 +160,33 @@ impl Io {
                 ready!(Pin::new(stream).poll_read(cx, &mut read))?;
                 Poll::Ready(Ok(read.filled().len()))
             }
+            Self::Relay(_) => Poll::Pending,
         }
+    }
+}
+
+/// Hands over what waits, as far as there is room, and takes what requests brought.
+fn poll_relay(line: &mut Line, cx: &mut Context<'_>, outbound: &Outbound, wants_input: bool) -> Poll<Turn> {
+    let wants_task = {
+        let mut state = outbound.lock();
+        line.fill(|| state.poll_message());
+        if !state.beats() {
+            line.stop_heartbeat();
+        }
+        if let Some(close) = state.poll_close() {
+            line.close(String::from_utf8_lossy(&close).into_owned());
+        }
+        state.wants_task()
+    };
+    match line.poll_receive(cx, wants_input) {
+        Poll::Ready(Some(messages)) => {
+            let incoming = messages.into_iter().map(|text| Incoming::Text(text.into()));
+            Poll::Ready(Turn::Incoming(incoming.collect()))
+        }
+        Poll::Ready(None) => Poll::Ready(Turn::Gone),
+        // The room may let a reader go on.
+        Poll::Pending if wants_task => Poll::Ready(Turn::Incoming(Vec::new())),
+        Poll::Pending => Poll::Pending,
     }
 }
 
@@ -150,12 +194,37 @@ impl Io {
 pub(super) fn decode(input: &mut Input, mut bytes: &mut [u8]) -> Turn {
     let decoder = match input {
         Input::WebSocket(decoder) => decoder,
-        Input::Bytes if bytes.is_empty() => return Turn::Incoming(Vec::new()),
-        Input::Bytes => return Turn::Incoming(vec![Incoming::Binary(Bytes::copy_from_slice(bytes))]),
+        Input::SockJs(decoder) => return decode_sockjs(decoder, bytes),
+        Input::Bytes | Input::Relay if bytes.is_empty() => return Turn::Incoming(Vec::new()),
+        Input::Bytes | Input::Relay => {
+            return Turn::Incoming(vec![Incoming::Binary(Bytes::copy_from_slice(bytes))]);
+        }
     };
     let mut incoming = Vec::new();
     loop {
         match decoder.poll(&mut bytes) {
+            Ok(Some(message)) => incoming.push(message),
+            Ok(None) => return Turn::Incoming(incoming),
+            Err(violation) => return Turn::Violation(incoming, violation),
+        }
+    }
+}
+
+/// The same where each text is a list of messages.
+fn decode_sockjs(decoder: &mut Decoder, mut bytes: &mut [u8]) -> Turn {
+    let mut incoming = Vec::new();
+    loop {
+        match decoder.poll(&mut bytes) {
+            Ok(Some(Incoming::Text(text))) => {
+                let text = std::str::from_utf8(&text).expect("the decoder checked it");
+                match sockjs::parse_websocket(text) {
+                    Ok(messages) => {
+                        incoming.extend(messages.into_iter().map(|text| Incoming::Text(text.into())));
+                    }
+                    Err(_) => return Turn::BrokenFraming(incoming),
+                }
+            }
+            Ok(Some(Incoming::Binary(_))) => return Turn::BrokenFraming(incoming),
             Ok(Some(message)) => incoming.push(message),
             Ok(None) => return Turn::Incoming(incoming),
             Err(violation) => return Turn::Violation(incoming, violation),

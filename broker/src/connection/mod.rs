@@ -20,6 +20,7 @@ use bongsu_protocol::limits::FRAME_BYTES_MAX;
 use bongsu_protocol::message::NewMessage;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
 use bongsu_protocol::session::{self, Grants};
+use bongsu_protocol::sockjs::Close;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -54,6 +55,10 @@ pub enum Framing {
     },
     /// None: STOMP over TCP.
     Bytes,
+    /// SockJS within WebSocket, never compressed: messages are shared as they stand in a frame.
+    SockJs,
+    /// SockJS over requests that come and go; the one that came first counts for this transport.
+    Relay(Transport),
 }
 
 /// A connection whose handshake, if there is one, succeeded.
@@ -99,12 +104,19 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
             Carrier::WebSocket { window: deflate.map(|agreed| agreed.window) },
         ),
         Framing::Bytes => (Input::Bytes, Carrier::Bytes),
+        Framing::SockJs => (Input::sockjs(FRAME_BYTES_MAX), Carrier::SockJs),
+        Framing::Relay(_) => (Input::Relay, Carrier::Relay),
     };
     let (grants, refused) = match grants {
         Ok(grants) => (grants, None),
         Err(goodbye) => (Grants::default(), Some(goodbye)),
     };
-    let timers = Timers::new(node.timing(), carrier.has_pings());
+    let mut timing = node.timing();
+    if let Carrier::SockJs = carrier {
+        timing.ping_interval = node.settings().sockjs.heartbeat;
+    }
+    let timers = Timers::new(timing, carrier.has_pings());
+    let is_farewell = matches!(language, Language::Farewell);
     let dialog = Dialog::new(language, node.bounds(), name.clone(), grants);
     let outbound = Outbound::new(id, dialog, carrier, io.shared());
     let mut connection = Connection {
@@ -120,6 +132,9 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     METRICS.count_open(transport);
     let opened_at = clock::monotonic();
     connection.greet(refused);
+    if is_farewell {
+        connection.outbound.lock().close_as(&Close::go_away());
+    }
     // Consumed here: even an empty slice would keep the HTTP server's buffer of 16 KiB as long as the connection.
     let first = io::decode(&mut connection.input, &mut Vec::from(read_ahead));
     connection.take_turn(first);
@@ -133,7 +148,9 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
 
 const fn transport_of(language: &Language, framing: &Framing) -> Transport {
     match (language, framing) {
-        (Language::Native(Format::Json), _) => Transport::WebsocketJson,
+        (_, Framing::SockJs) => Transport::SockjsWebsocket,
+        (_, Framing::Relay(transport)) => *transport,
+        (Language::Native(Format::Json) | Language::Echo | Language::Farewell, _) => Transport::WebsocketJson,
         (Language::Native(Format::Binary), _) => Transport::WebsocketBinary,
         (Language::Stomp(_), Framing::WebSocket { .. }) => Transport::WebsocketStomp,
         (Language::Stomp(_), Framing::Bytes) => Transport::TcpStomp,
@@ -308,6 +325,15 @@ impl Connection {
             Turn::Violation(incoming, violation) => {
                 self.take_incoming(incoming);
                 self.refuse(&violation);
+            }
+            Turn::BrokenFraming(incoming) => {
+                self.take_incoming(incoming);
+                METRICS.malformed.add(1);
+                let mut state = self.outbound.lock();
+                state.dialog.end();
+                // Abruptly, without a frame of SockJS: the protocol's suite wants it so, and clients see the same code.
+                let Close { code, reason } = Close::broken_framing();
+                state.close_with(frame::close_with(code, &reason));
             }
             Turn::Gone => return Some(self.reason()),
         }

@@ -116,7 +116,7 @@ impl Timers {
                 state.ping();
                 if now >= state.written_at() + self.timing.ping_interval.mul_f64(0.9) {
                     // Browsers do not show pings to scripts.
-                    state.dialog.heartbeat();
+                    state.heartbeat();
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::limits::{
 
 /// Receives bodies: a bounded amount at a time on the whole node.
 #[derive(Debug)]
-pub(super) struct Bodies {
+pub struct Bodies {
     kib: Semaphore,
 }
 
@@ -25,6 +25,14 @@ impl Default for Bodies {
 }
 
 impl Bodies {
+    /// Receives a body, for whoever has words of its own for what is wrong with it.
+    ///
+    /// # Errors
+    /// 413, 408 or 400.
+    pub async fn take(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, StatusCode> {
+        self.receive(headers, body).await.map_err(|problem| problem.status())
+    }
+
     /// Receives a body.
     ///
     /// # Errors

@@ -26,14 +26,20 @@ use axum::routing::any;
 use crate::node::Node;
 use crate::websocket::handshake::{Origins, OwnHosts};
 
-use body::Bodies;
+pub use body::Bodies;
+
 use door::Door;
 use stream::Streams;
 
 /// The routes by which programs and pages use plain HTTP.
-pub fn routes(node: &Arc<Node>, origins: Origins, own_hosts: OwnHosts) -> Router<Arc<Node>> {
+pub fn routes(
+    node: &Arc<Node>,
+    origins: Origins,
+    own_hosts: OwnHosts,
+    bodies: &Arc<Bodies>,
+) -> Router<Arc<Node>> {
     let door = Arc::new(Door::new(Arc::clone(node), origins, own_hosts));
-    let bodies = Arc::new(Bodies::default());
+    let bodies = Arc::clone(bodies);
     let streams = Streams::begin(Arc::clone(node), Arc::clone(&bodies));
     let stream = {
         let door = Arc::clone(&door);

@@ -3,6 +3,7 @@
 mod admin;
 mod health;
 mod pages;
+pub mod sockjs;
 mod tls;
 mod websocket;
 
@@ -34,6 +35,8 @@ use crate::websocket::handshake::Origins;
 
 pub use admin::AdminListener;
 
+use sockjs::{Admitted, Service};
+
 /// Where a request came from; an extension of each request.
 #[derive(Debug, Clone, Copy)]
 struct Peer(SocketAddr);
@@ -51,6 +54,8 @@ pub struct Listener {
     tls: Option<tls::Acceptor>,
     /// Whose pages may connect.
     origins: Origins,
+    /// The SockJS services.
+    services: Vec<Service>,
 }
 
 impl Listener {
@@ -73,7 +78,14 @@ impl Listener {
         };
         let tcp = bind()
             .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
-        Ok(Self { tcp, tls, origins })
+        let services = Service::of_settings(settings);
+        Ok(Self { tcp, tls, origins, services })
+    }
+
+    /// The same with these SockJS services, instead of those of the settings.
+    #[must_use]
+    pub fn with_services(self, services: Vec<Service>) -> Self {
+        Self { services, ..self }
     }
 
     /// Where clients find it.
@@ -87,7 +99,7 @@ impl Listener {
 
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
-        let service = TowerToHyperService::new(routes(&node, self.origins));
+        let service = TowerToHyperService::new(routes(&node, self.origins, self.services));
         let mut phase = node.drain().subscribe();
         let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
         let mut pace = Pace::default();
@@ -216,9 +228,12 @@ fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, pee
     }
 }
 
-fn routes(node: &Arc<Node>, origins: Origins) -> Router {
+fn routes(node: &Arc<Node>, origins: Origins, services: Vec<Service>) -> Router {
     let own_hosts = websocket::own_hosts(node.settings());
-    let http = crate::http::routes(node, origins.clone(), own_hosts);
+    let bodies = Arc::default();
+    let http = crate::http::routes(node, origins.clone(), own_hosts, &bodies);
+    let admitted = Admitted { origins: origins.clone(), own_hosts };
+    let sockjs = sockjs::routes(node, services, &admitted, &bodies);
     let websocket = websocket::routes(node, origins);
     let health = health::routes(health::Audience::Clients);
     Router::new()
@@ -226,6 +241,7 @@ fn routes(node: &Arc<Node>, origins: Origins) -> Router {
         .merge(health)
         .merge(websocket)
         .merge(http)
+        .merge(sockjs)
         .with_state(Arc::clone(node))
 }
 

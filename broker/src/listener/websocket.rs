@@ -29,7 +29,7 @@ use crate::websocket::handshake::{self, Accepted, Choice, Deflate, Origins, OwnH
 use crate::websocket::upgrade;
 
 /// What the path offers.
-const SUBPROTOCOLS: &[&str] = &[Format::Binary.sub_protocol(), Format::Json.sub_protocol()];
+pub(super) const SUBPROTOCOLS: &[&str] = &[Format::Binary.sub_protocol(), Format::Json.sub_protocol()];
 
 pub(super) fn routes(node: &Node, origins: Origins) -> Router<Arc<Node>> {
     let settings = handshake::Settings {
@@ -116,16 +116,16 @@ async fn open(
 }
 
 /// A WebSocket whose handshake was answered.
-struct Opening {
-    language: Language,
-    framing: Framing,
-    grants: Result<Grants, Goodbye>,
-    peer: std::net::SocketAddr,
-    admission: OwnedSemaphorePermit,
+pub(super) struct Opening {
+    pub(super) language: Language,
+    pub(super) framing: Framing,
+    pub(super) grants: Result<Grants, Goodbye>,
+    pub(super) peer: std::net::SocketAddr,
+    pub(super) admission: OwnedSemaphorePermit,
 }
 
 impl Opening {
-    async fn run(self, node: Arc<Node>, on_upgrade: OnUpgrade) {
+    pub(super) async fn run(self, node: Arc<Node>, on_upgrade: OnUpgrade) {
         let Ok(Ok(upgraded)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, on_upgrade).await else { return };
         let (io, read_ahead) = socket_of(upgraded);
         let Self { language, framing, grants, peer, admission } = self;

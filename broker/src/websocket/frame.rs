@@ -156,10 +156,19 @@ pub fn pong(payload: &[u8]) -> Bytes {
 /// The close frame of a goodbye: its code, and its text as far as there is room.
 #[must_use]
 pub fn close(goodbye: &Goodbye) -> Bytes {
-    let text = goodbye.close_text();
+    close_with(goodbye.reason.websocket_code(), &goodbye.close_text())
+}
+
+/// A close frame.
+///
+/// # Panics
+///
+/// If the text is longer than [`CLOSE_REASON_BYTES_MAX`].
+#[must_use]
+pub fn close_with(code: u16, text: &str) -> Bytes {
     debug_assert!(text.len() <= CLOSE_REASON_BYTES_MAX);
     let mut payload = Vec::with_capacity(2 + text.len());
-    payload.extend_from_slice(&goodbye.reason.websocket_code().to_be_bytes());
+    payload.extend_from_slice(&code.to_be_bytes());
     payload.extend_from_slice(text.as_bytes());
     control(Control::Close, &payload)
 }

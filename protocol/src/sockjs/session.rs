@@ -68,7 +68,8 @@ pub struct Session {
 enum State {
     New,
     Open,
-    Closing(Close),
+    /// The frame that every receiving request gets.
+    Closing(String),
     Closed,
 }
 
@@ -129,7 +130,7 @@ impl Session {
             self.state = State::Closed;
         } else if ended == Ended::ByNetwork && self.state == State::Open {
             self.forget_queue();
-            self.state = State::Closing(Close::interrupted());
+            self.state = State::Closing(Close::interrupted().frame());
         }
         self.due = (self.state != State::Closed).then_some(now + self.timing.disconnect);
     }
@@ -149,9 +150,14 @@ impl Session {
     }
 
     /// Closes: what waits is still written, then every receiving request gets this, until the disconnect delay is over.
-    pub fn close(&mut self, close: Close) {
+    pub fn close(&mut self, close: &Close) {
+        self.close_with(close.frame());
+    }
+
+    /// The same with the close's frame, as [`Close::frame`] made it.
+    pub fn close_with(&mut self, frame: String) {
         if matches!(self.state, State::New | State::Open) {
-            self.state = State::Closing(close);
+            self.state = State::Closing(frame);
         }
     }
 
@@ -172,8 +178,8 @@ impl Session {
             (frame::OPEN.to_owned(), false)
         } else if !self.queue.is_empty() {
             (self.next_batch(), false)
-        } else if let State::Closing(close) = &self.state {
-            (close.frame(), true)
+        } else if let State::Closing(frame) = &self.state {
+            (frame.clone(), true)
         } else if receiver.owes_heartbeat {
             receiver.owes_heartbeat = false;
             (frame::HEARTBEAT.to_owned(), false)
@@ -226,13 +232,24 @@ impl Session {
         self.state == State::Open
     }
 
-    /// Why the session closes, once it does.
+    /// Whether something would be written to a receiving request, if there were one.
     #[must_use]
-    pub const fn close_reason(&self) -> Option<&Close> {
-        match &self.state {
-            State::Closing(close) => Some(close),
-            State::New | State::Open | State::Closed => None,
-        }
+    pub fn has_chunk(&self) -> bool {
+        let owes =
+            self.receiver.as_ref().is_some_and(|receiver| receiver.owes_open || receiver.owes_heartbeat);
+        owes || !self.queue.is_empty() || matches!(self.state, State::Closing(_))
+    }
+
+    /// Whether no request came yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.state == State::New
+    }
+
+    /// Whether a request receives.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.receiver.is_some()
     }
 
     /// Whether the session is over and can be forgotten. A request with its name opens a new one.

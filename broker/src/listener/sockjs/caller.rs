@@ -1,0 +1,108 @@
+//! Who asks, and whether it is the one who began the session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bongsu_protocol::command;
+use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::session::Grants;
+use bongsu_protocol::sockjs::{Callback, InvalidCallback};
+use http::header::{HeaderMap, HeaderName};
+
+use crate::node::Node;
+use crate::websocket::handshake::{Token, percent_decode};
+
+/// Who sent a request.
+pub(super) struct Caller {
+    /// What it may do, or why not even connect: then its session says so, since pages see no status.
+    pub(super) grants: Result<Grants, Goodbye>,
+    /// Whom the session belongs to.
+    pub(super) principal: Principal,
+    /// Where it connected from.
+    pub(super) peer: SocketAddr,
+}
+
+/// Whom a session belongs to: requests of others do not find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Principal {
+    /// Whoever has a token of this subject.
+    Subject(String),
+    /// Whoever comes from this address without a token.
+    Address(IpAddr),
+    /// Whoever comes without a token.
+    Anybody,
+}
+
+impl Caller {
+    pub(super) fn new(node: &Node, token: Option<&Token>, headers: &HeaderMap, peer: SocketAddr) -> Self {
+        let grants = identify(node, token);
+        let sockjs = &node.settings().sockjs;
+        let principal = match &grants {
+            Ok(grants) if !grants.subject.is_empty() => Principal::Subject(grants.subject.clone()),
+            _ if sockjs.pin_address => {
+                let told = sockjs.address_header.as_ref().and_then(|header| address(headers, header.name()));
+                Principal::Address(told.unwrap_or_else(|| peer.ip()).to_canonical())
+            }
+            _ => Principal::Anybody,
+        };
+        Self { grants, principal, peer }
+    }
+}
+
+/// What the bearer of a token may do.
+pub(super) fn identify(node: &Node, token: Option<&Token>) -> Result<Grants, Goodbye> {
+    match token {
+        // Without one it may authenticate in its first request.
+        None => Ok(node.authenticator().anonymous().clone()),
+        Some(token) => node
+            .authenticator()
+            .verify(&command::Token(token.text.clone()))
+            .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
+    }
+}
+
+/// The address that the last proxy added.
+fn address(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
+    let line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    let entry = line.rsplit(',').next()?.trim();
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    entry.trim_start_matches('[').trim_end_matches(']').parse().ok().or_else(with_port)
+}
+
+/// The parameter that names the page's function.
+pub(super) fn callback(query: Option<&str>) -> Result<Callback, InvalidCallback> {
+    let mut parameters = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let value = parameters.find(|(name, _)| matches!(*name, "c" | "callback")).map(|(_, value)| value);
+    // What is no text is no name.
+    let decoded = value.map(|value| percent_decode(value).unwrap_or_else(|| "%".to_owned()));
+    Callback::parse(decoded.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_proxy_is_believed() {
+        let told = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", value.parse().unwrap());
+            address(&headers, &HeaderName::from_static("x-forwarded-for")).map(|address| address.to_string())
+        };
+        assert_eq!(told("10.0.0.1, 192.0.2.7").as_deref(), Some("192.0.2.7"));
+        assert_eq!(told("192.0.2.7:4711").as_deref(), Some("192.0.2.7"));
+        assert_eq!(told("[2001:db8::1]").as_deref(), Some("2001:db8::1"));
+        assert_eq!(told("unknown"), None);
+    }
+
+    // SJ-25
+    #[test]
+    fn a_callback_is_decoded_before_it_is_judged() {
+        let name = |query| callback(Some(query)).map(|callback| callback.as_str().to_owned());
+        assert_eq!(name("t=1&c=%63allback"), Ok("callback".to_owned()));
+        assert_eq!(name("callback=f.g"), Ok("f.g".to_owned()));
+        assert_eq!(name("t=1"), Err(InvalidCallback::Missing));
+        for bad in ["c=%20", "c=*", "c=abc(", "c=abc%28", "c=%ff"] {
+            assert_eq!(name(bad), Err(InvalidCallback::Invalid), "{bad}");
+        }
+    }
+}
