@@ -18,6 +18,18 @@ pub fn range<T: SampleUniform>(range: impl SampleRange<T>) -> T {
     })
 }
 
+/// Bytes that nobody can guess, from the operating system, for secrets. No seed decides them.
+///
+/// # Panics
+/// The operating system gives none, which it always does on the systems that this runs on.
+#[must_use]
+pub fn secret() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut bytes)
+        .expect("the operating system has random bytes");
+    bytes
+}
+
 /// Lets everything that follows on this thread be decided by a seed; `None` is true chance again. For simulations.
 pub fn simulate(seed: Option<u64>) {
     SEEDED.set(seed.map(StdRng::seed_from_u64));

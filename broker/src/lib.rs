@@ -29,6 +29,7 @@ pub mod node;
 pub mod outbound;
 pub mod outbox;
 mod pace;
+pub mod peers;
 pub mod presence;
 pub mod publisher;
 pub mod relay;

@@ -256,6 +256,12 @@ metrics! {
     controlled = "bongsu_control_commands_total";
     /// Sessions that an operator's command ended on this node.
     kicked = "bongsu_sessions_kicked_total";
+    /// Requests of clients that this node had another one answer.
+    forwarded = "bongsu_requests_forwarded_total";
+    /// Those of them that got no answer.
+    forward_failed = "bongsu_requests_forward_failed_total";
+    /// Requests on the port for nodes that were no node's, or not certainly.
+    peer_requests_refused = "bongsu_peer_requests_refused_total";
     gauges {
         /// Connections that hold a place now.
         connections = "bongsu_connections";

@@ -27,6 +27,7 @@ use crate::interest::{Interest, Reach};
 use crate::limits::{READINESS_DEADLINE, READINESS_KEPT_FOR, STORE_DEADLINE};
 use crate::metrics::METRICS;
 use crate::outbound::ConnectionId;
+use crate::peers::{Gate, Peers};
 use crate::presence::Presence;
 use crate::publisher::Publisher;
 
@@ -62,6 +63,7 @@ pub struct Node {
     connections: Arc<Connections>,
     control: Control,
     cluster: Cluster,
+    peers: Peers,
     places: Arc<Semaphore>,
 }
 
@@ -119,14 +121,15 @@ impl Node {
         store: Arc<dyn Store>,
         ends: Option<(Arc<dyn Bus>, Inbox)>,
     ) -> Arc<Self> {
-        Self::launch(settings, store, ends, None)
+        Self::launch(settings, store, ends, None, None)
     }
 
-    /// Starts a node of a cluster that meets at a Redis: as [`start`](Self::start), and it registers there.
+    /// Starts a node of a cluster that meets at a Redis: as [`start`](Self::start), and it registers there, with the gate at which other nodes
+    /// find it.
     #[must_use]
-    pub fn join(settings: Settings, store: Arc<dyn Store>, joined: Joined) -> Arc<Self> {
+    pub fn join(settings: Settings, store: Arc<dyn Store>, joined: Joined, gate: Option<Gate>) -> Arc<Self> {
         let Joined { bus, inbox, commands } = joined;
-        Self::launch(settings, store, Some((bus, inbox)), Some(commands))
+        Self::launch(settings, store, Some((bus, inbox)), Some(commands), gate)
     }
 
     fn launch(
@@ -134,6 +137,7 @@ impl Node {
         store: Arc<dyn Store>,
         ends: Option<(Arc<dyn Bus>, Inbox)>,
         commands: Option<Commands>,
+        gate: Option<Gate>,
     ) -> Arc<Self> {
         let policies = Arc::new(Policies::new(&settings.topics.0));
         let limits = &settings.limits;
@@ -154,9 +158,15 @@ impl Node {
             ..AppenderLimits::default()
         };
         let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &announcer, &policies, appender));
-        let cluster = commands.map_or_else(Cluster::alone, |commands| {
-            Cluster::join(commands, identity(&settings, started_ms), settings.cluster.lease)
-        });
+        let (cluster, peers) = match commands {
+            None => (Cluster::alone(), Peers::alone()),
+            Some(commands) => {
+                let identity = identity(&settings, started_ms, gate.as_ref());
+                let cluster = Cluster::join(commands, identity.clone(), settings.cluster.lease);
+                let peers = Peers::join(cluster.clone(), &identity, gate);
+                (cluster, peers)
+            }
+        };
         let members_max = limits.members_per_topic;
         let presence =
             Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), cluster.clone(), members_max);
@@ -174,6 +184,7 @@ impl Node {
             connections,
             control,
             cluster,
+            peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             settings,
         })
@@ -315,6 +326,12 @@ impl Node {
         &self.cluster
     }
 
+    /// The other nodes, for sessions that several requests make up.
+    #[must_use]
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// The bounds of each session.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
@@ -348,11 +365,12 @@ impl Node {
 }
 
 /// What a node says of itself in its cluster.
-fn identity(settings: &Settings, started_ms: u64) -> Identity {
+fn identity(settings: &Settings, started_ms: u64, gate: Option<&Gate>) -> Identity {
     Identity {
         name: settings.node.name.as_str().to_owned(),
         started_ms,
         address: settings.listen.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        peer_url: gate.map(|gate| gate.url().to_owned()),
     }
 }

@@ -17,6 +17,7 @@ use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
 use crate::limits::STORE_DEADLINE;
 use crate::listener::{AdminListener, Listener};
 use crate::node::Node;
+use crate::peers::Gate;
 use crate::telemetry::{MeasuredStore, Telemetry};
 use crate::{outbox, retention};
 
@@ -35,7 +36,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let opened = open_store(&settings).await?;
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::clone(&opened.store)));
     let node = match bus::connect(&settings)? {
-        Some(joined) => Node::join(settings, Arc::clone(&store), joined),
+        Some(joined) => {
+            let gate = Gate::bind(&settings)?;
+            Node::join(settings, Arc::clone(&store), joined, gate)
+        }
         None => Node::start(settings, Arc::clone(&store), None),
     };
     let listener = Listener::bind(&node)?;

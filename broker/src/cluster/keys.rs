@@ -2,6 +2,8 @@
 
 use bongsu_protocol::topic::Topic;
 
+use super::owners::SessionKey;
+
 /// The names of one cluster's registry.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -18,6 +20,8 @@ pub(super) struct Keys {
     pub(super) dead: String,
     /// Hash: registration of a dead node → registration of who sees to it.
     pub(super) reapers: String,
+    /// Text: the secret by which nodes know each other, where no file has it.
+    pub(super) secret: String,
 }
 
 impl Keys {
@@ -32,6 +36,7 @@ impl Keys {
             era: of("era"),
             dead: of("dead"),
             reapers: of("reapers"),
+            secret: of("secret"),
             base,
         }
     }
@@ -49,6 +54,11 @@ impl Keys {
     /// Set of the [places](super::place) that a registration holds.
     pub(super) fn held(&self, registration: &str) -> String {
         format!("{}held:{registration}", self.base)
+    }
+
+    /// Text: the node that has an HTTP session. Lives for a time.
+    pub(super) fn session(&self, key: SessionKey) -> String {
+        format!("{}session:{key}", self.base)
     }
 
     /// Set of the places of a dead node whose leave is yet to be told.

@@ -15,6 +15,7 @@
 mod entry;
 mod keys;
 mod membership;
+mod owners;
 mod registry;
 mod scripts;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::bus::Health;
 use crate::bus::redis::Commands;
 
 pub use membership::{Membership, Registration};
+pub use owners::SessionKey;
 pub use registry::{Change, Dead, Listing, Outcome, Registry};
 
 use membership::Keeper;
@@ -54,6 +56,18 @@ pub struct Identity {
     pub address: String,
     /// Its version.
     pub version: String,
+    /// Where other nodes forward requests to, as an `http` URL; `None`: it takes none. Versions before this field say nothing of it.
+    #[serde(default)]
+    pub peer_url: Option<String>,
+}
+
+impl Identity {
+    /// The name of this process among all that there ever were in the cluster: a node that starts again is another. It stays the same when
+    /// the node registers again.
+    #[must_use]
+    pub fn incarnation(&self) -> String {
+        format!("{}/{:x}", self.name, self.started_ms)
+    }
 }
 
 /// A node that is alive, as far as Redis knows.
@@ -129,6 +143,17 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self) -> Arc<[Peer]> {
         Arc::clone(&self.membership.borrow().nodes)
+    }
+
+    /// As [`nodes`](Self::nodes), as Redis knows it now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: Redis did not say, or this node is alone.
+    pub async fn look(&self) -> Result<Vec<Peer>, Error> {
+        match &self.registry {
+            Some(registry) => registry.nodes().await,
+            None => Err(Error::Unavailable("this node is alone".to_owned())),
+        }
     }
 
     /// A call failed in a way that the registration or the way to Redis may be the reason of: look at it at once.

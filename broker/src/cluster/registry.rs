@@ -25,8 +25,8 @@ use crate::limits::{NODES_MAX, REAP_STEP_MAX, REAPED_AT_ONCE_MAX};
 /// The registry of a cluster. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    commands: Commands,
-    keys: Arc<Keys>,
+    pub(super) commands: Commands,
+    pub(super) keys: Arc<Keys>,
     lease: Duration,
 }
 
@@ -359,7 +359,7 @@ impl Registry {
         self.script(script, keys, &arguments).await
     }
 
-    async fn script(
+    pub(super) async fn script(
         &self,
         script: &'static Script,
         keys: &[&str],
@@ -421,10 +421,10 @@ impl From<bus::Error> for Error {
 }
 
 /// An answer that makes no sense counts as none.
-fn take<T: FromRedisValue>(value: Value) -> Result<T, Error> {
+pub(super) fn take<T: FromRedisValue>(value: Value) -> Result<T, Error> {
     redis::from_redis_value(value).map_err(|error| unexpected(&error))
 }
 
-fn unexpected(error: &impl ToString) -> Error {
+pub(super) fn unexpected(error: &impl ToString) -> Error {
     Error::Unavailable(error.to_string())
 }

@@ -21,4 +21,7 @@ scripts! {
     REAP = "lua/reap.lua";
     SETTLE = "lua/settle.lua";
     BURY = "lua/bury.lua";
+    OWN = "lua/own.lua";
+    DISOWN = "lua/disown.lua";
+    SECRET = "lua/secret.lua";
 }

@@ -37,6 +37,7 @@ impl Peer {
             started_ms: 1,
             address: "127.0.0.1:1".to_owned(),
             version: "1".to_owned(),
+            peer_url: None,
         };
         let begun = Instant::now();
         let registration = loop {

@@ -1,6 +1,7 @@
 //! Rules that concern more than one setting, and defaults that depend on something.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bongsu_protocol::topic::TopicFilter;
 
@@ -22,6 +23,10 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
         && (settings.postgres.url.is_some() || settings.postgres.url_file.is_some())
     {
         settings.storage.kind = StorageKind::Postgres;
+    }
+    let has_redis = settings.redis.url.is_some() || settings.redis.url_file.is_some();
+    if !origins.is_given("cluster.listen") && has_redis {
+        settings.cluster.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     }
     if !is_auth_given(settings, origins) {
         let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
@@ -70,6 +75,28 @@ impl Settings {
         }
     }
 
+    /// Nodes that forward to each other find each other.
+    fn validate_peers(&self, check: &mut Check<'_>) {
+        let has_redis = self.redis.url.is_some() || self.redis.url_file.is_some();
+        for key in ["cluster.listen", "cluster.advertise", "cluster.secret_file"] {
+            if !has_redis {
+                check.fail_if_given(key, "nodes find each other in a Redis: set redis.url, or remove this");
+            }
+        }
+        match (&self.cluster.listen, &self.cluster.advertise) {
+            (Some(listen), None) if listen.ip().is_unspecified() => {
+                let rule = "other nodes cannot find every address of this machine: say with cluster.advertise where they \
+                            find this node, such as http://10.1.2.3:7946";
+                check.fail("cluster.listen", rule);
+            }
+            (_, Some(url)) if !url.is_plain_http_origin() => {
+                let rule = "it takes http:// with a host, and nothing behind it but a port: an IPv6 address stands in brackets";
+                check.fail("cluster.advertise", rule);
+            }
+            _ => {}
+        }
+    }
+
     /// Telemetry goes somewhere, by HTTP.
     fn validate_telemetry(&self, check: &mut Check<'_>) {
         match &self.telemetry.otlp_endpoint {
@@ -95,6 +122,7 @@ impl Settings {
         self.validate_reach(&mut check);
         self.validate_tokens(&mut check);
         self.validate_cluster(&mut check);
+        self.validate_peers(&mut check);
         self.validate_telemetry(&mut check);
         self.validate_prefixes(&mut check);
         if self.drain.spread > self.drain.grace {

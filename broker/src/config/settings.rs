@@ -145,6 +145,14 @@ settings! {
         pub name: Name = "bongsu";
         /// How long a node that was not heard of still counts as alive. Afterwards those who were present through it are gone.
         pub lease: Duration = "10s" in "1s"..="5m";
+        /// Where other nodes forward requests of HTTP sessions that are this node's: a port of its own, which takes nothing from clients. The
+        /// default reaches nodes on the same machine only. See [cluster.md](cluster.md).
+        pub listen: Option<SocketAddr> = "none" shown "`127.0.0.1:0` where `redis.url` or `redis.url_file` is set, else none";
+        /// Where other nodes find that port: `http://10.1.2.3:7946`. Needed where `cluster.listen` is every address of the machine.
+        pub advertise: Option<ServerUrl> = "none" shown "the address of `cluster.listen`";
+        /// A file with a secret in it that all nodes share, of 16 to 4,096 bytes: by it, they know each other. Without it, they agree on a
+        /// random one in Redis.
+        pub secret_file: Option<PathBuf> = "none";
     }
 
     /// What the process writes to standard error.

@@ -33,6 +33,15 @@ impl ServerUrl {
         })
     }
 
+    /// Whether it is `http` with a host and perhaps a port, and nothing else.
+    #[must_use]
+    pub fn is_plain_http_origin(&self) -> bool {
+        let is_bare = |uri: http::Uri| {
+            uri.scheme_str() == Some("http") && uri.path() == "/" && uri.port_u16() != Some(0)
+        };
+        self.is_http_base() && self.0.parse().is_ok_and(is_bare)
+    }
+
     /// The whole URL, its password included: for whoever connects, and for nobody else.
     #[must_use]
     pub fn reveal(&self) -> &str {

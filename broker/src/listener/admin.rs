@@ -17,10 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::Peer;
 use super::health::{self, Audience};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HTTP_HEADER_BYTES_MAX};
 use crate::node::Node;
+use crate::peers::Source;
 
 /// A bound port for administrators, not yet served.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ async fn answer(
 ) {
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Source { address: peer, is_tls: false });
         service.call(request)
     });
     let served = http1::Builder::new()

@@ -18,11 +18,11 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use serde::Serialize;
 
-use super::Peer;
 use crate::bus;
 use crate::limits::LIVENESS_DEADLINE;
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::peers::Source;
 
 /// Who sees what is wrong in words. Everybody sees whether something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +55,14 @@ async fn liveness(State(node): State<Arc<Node>>) -> Response {
 async fn readiness(
     State(node): State<Arc<Node>>,
     Extension(audience): Extension<Audience>,
-    Extension(peer): Extension<Peer>,
+    Extension(source): Extension<Source>,
 ) -> Response {
     let condition = Condition {
         is_draining: node.drain().has_begun(),
         store: node.store_health().await,
         bus: node.bus_health(),
     };
-    let sees_reasons = audience == Audience::Operators || peer.is_this_machine();
+    let sees_reasons = audience == Audience::Operators || source.is_this_machine();
     let report = condition.report(node.name(), sees_reasons);
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
@@ -75,9 +75,9 @@ async fn readiness(
 async fn metrics(
     State(node): State<Arc<Node>>,
     Extension(audience): Extension<Audience>,
-    Extension(peer): Extension<Peer>,
+    Extension(source): Extension<Source>,
 ) -> Response {
-    if audience == Audience::Clients && !peer.is_this_machine() {
+    if audience == Audience::Clients && !source.is_this_machine() {
         return (StatusCode::FORBIDDEN, "metrics are shown to this machine only: see admin.listen\n")
             .into_response();
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod health;
 mod pages;
+mod peers;
 pub mod sockjs;
 mod tls;
 mod websocket;
@@ -31,21 +32,12 @@ use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX, LISTEN_BACKLOG, TU
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::pace::Pace;
+use crate::peers::Source;
 use crate::websocket::handshake::Origins;
 
 pub use admin::AdminListener;
 
 use sockjs::{Admitted, Service};
-
-/// Where a request came from; an extension of each request.
-#[derive(Debug, Clone, Copy)]
-struct Peer(SocketAddr);
-
-impl Peer {
-    fn is_this_machine(self) -> bool {
-        self.0.ip().to_canonical().is_loopback()
-    }
-}
 
 /// A bound socket, not yet served.
 #[derive(Debug)]
@@ -56,6 +48,8 @@ pub struct Listener {
     origins: Origins,
     /// The SockJS services.
     services: Vec<Service>,
+    /// Where other nodes forward to.
+    peers: Option<TcpListener>,
 }
 
 impl Listener {
@@ -79,7 +73,8 @@ impl Listener {
         let tcp = bind()
             .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
         let services = Service::of_settings(settings);
-        Ok(Self { tcp, tls, origins, services })
+        let peers = node.peers().take_gate().map(TcpListener::from_std).transpose()?;
+        Ok(Self { tcp, tls, origins, services, peers })
     }
 
     /// The same with these SockJS services, instead of those of the settings.
@@ -100,6 +95,10 @@ impl Listener {
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
         let service = TowerToHyperService::new(routes(&node, self.origins, self.services));
+        if let Some(gate) = self.peers {
+            // Until the process ends: sessions of this node are sent away through other nodes, too.
+            tokio::spawn(peers::serve(gate, Arc::clone(&node), service.clone()));
+        }
         let mut phase = node.drain().subscribe();
         let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
         let mut pace = Pace::default();
@@ -150,9 +149,15 @@ impl Accepted {
         let admission = Arc::new(std::sync::Mutex::new(Some(admission)));
         match tls {
             // Boxed, so that a connection without TLS does not hold the place for one with it.
-            None => Box::pin(serve_http(&node, stream, peer, &admission, service)).await,
+            None => {
+                let source = Source { address: peer, is_tls: false };
+                Box::pin(serve_http(&node, stream, source, &admission, service)).await;
+            }
             Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Box::pin(serve_http(&node, stream, peer, &admission, service)).await,
+                Ok(Ok(stream)) => {
+                    let source = Source { address: peer, is_tls: true };
+                    Box::pin(serve_http(&node, stream, source, &admission, service)).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             },
@@ -166,10 +171,11 @@ type Admission = Arc<std::sync::Mutex<Option<OwnedSemaphorePermit>>>;
 async fn serve_http(
     node: &Node,
     stream: impl Duplex + 'static,
-    peer: SocketAddr,
+    source: Source,
     admission: &Admission,
     service: TowerToHyperService<Router>,
 ) {
+    let peer = source.address;
     let admission = Arc::clone(admission);
     let header_timeout = node.settings().http.header_timeout;
     let has_request = Arc::new(AtomicBool::new(false));
@@ -178,7 +184,7 @@ async fn serve_http(
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         has_request.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(source);
         request.extensions_mut().insert(Arc::clone(&admission));
         service.call(request)
     });

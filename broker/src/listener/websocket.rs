@@ -18,13 +18,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Admission, Peer};
+use super::Admission;
 use crate::config::{AllowedOrigin, Reject, Settings};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::peers::Source;
 use crate::websocket::handshake::{self, Accepted, Choice, Deflate, Origins, OwnHosts};
 use crate::websocket::upgrade;
 
@@ -68,7 +69,7 @@ pub(super) fn own_hosts(settings: &Settings) -> OwnHosts {
 async fn open(
     State(node): State<Arc<Node>>,
     Extension(settings): Extension<Arc<handshake::Settings>>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(Source { address: peer, .. }): Extension<Source>,
     Extension(admission): Extension<Admission>,
     mut request: Request,
 ) -> Response {

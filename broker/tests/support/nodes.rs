@@ -11,6 +11,7 @@ use bongsu::bus;
 use bongsu::config::{Name, ServerUrl, Settings};
 use bongsu::listener::Listener;
 use bongsu::node::Node;
+use bongsu::peers::Gate;
 use bongsu::serve;
 use bongsu_persistence::store::Store;
 use tokio::sync::mpsc;
@@ -47,7 +48,8 @@ impl TestNode {
     pub fn join(settings: Settings, store: Arc<dyn Store>) -> Self {
         Self::launch(move || {
             let joined = bus::connect(&settings).expect("the settings make sense");
-            Node::join(settings, store, joined.expect("a Redis is named"))
+            let gate = Gate::bind(&settings).expect("a free port");
+            Node::join(settings, store, joined.expect("a Redis is named"), gate)
         })
     }
 
@@ -121,6 +123,7 @@ pub fn settings(name: &str) -> Settings {
     let mut settings = Settings::default();
     settings.node.name = Name::parse(name).expect("a name");
     settings.listen = "127.0.0.1:0".parse().expect("an address");
+    settings.cluster.listen = Some(settings.listen);
     settings.drain.spread = Duration::ZERO;
     settings
 }

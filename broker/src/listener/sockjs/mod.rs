@@ -33,13 +33,14 @@ use bongsu_protocol::sockjs::{
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
-use super::{Admission, Peer};
+use super::Admission;
 use crate::chance;
 use crate::config::Settings;
 use crate::dialog::Language;
 use crate::http::Bodies;
 use crate::limits::SOCKJS_NAME_BYTES_MAX;
 use crate::node::Node;
+use crate::peers::Source;
 use crate::websocket::handshake::{self, Origins, OwnHosts};
 
 use answer::Answer;
@@ -111,10 +112,11 @@ pub(super) fn routes(
             admitted: admitted.clone(),
             bodies: Arc::clone(bodies),
         });
-        let route = any(move |Extension(Peer(peer)), Extension(admission), request: Request| {
-            let desk = Arc::clone(&desk);
-            async move { desk.answer(request, peer, admission).await }
-        });
+        let route =
+            any(move |Extension(Source { address: peer, .. }), Extension(admission), request: Request| {
+                let desk = Arc::clone(&desk);
+                async move { desk.answer(request, peer, admission).await }
+            });
         paths.into_iter().fold(router, |router, path| router.route(&path, route.clone()))
     })
 }
