@@ -433,6 +433,10 @@ pub const PEER_SECRET_BYTES_MIN: usize = 16;
 /// Bytes of the file with that secret, at most: 4 KiB.
 pub const PEER_SECRET_BYTES_MAX: u64 = 4 << 10;
 
+/// How long the owner of a session may take to end an answer that goes through a node which drains, after `drain.spread`: 1 s. Then that node
+/// ends it.
+pub const PEER_RELEASE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long it may take to find out which node has an HTTP session: 150 ms. A SockJS client gives a connection some 600 ms in all.
 pub const OWNER_DEADLINE: Duration = Duration::from_millis(150);
 

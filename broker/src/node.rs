@@ -158,12 +158,14 @@ impl Node {
             ..AppenderLimits::default()
         };
         let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &announcer, &policies, appender));
+        let drain = Drain::default();
         let (cluster, peers) = match commands {
             None => (Cluster::alone(), Peers::alone()),
             Some(commands) => {
                 let identity = identity(&settings, started_ms, gate.as_ref());
                 let cluster = Cluster::join(commands, identity.clone(), settings.cluster.lease);
-                let peers = Peers::join(cluster.clone(), &identity, gate);
+                let spread = settings.drain.spread;
+                let peers = Peers::join(cluster.clone(), &identity, gate, &drain, spread);
                 (cluster, peers)
             }
         };
@@ -178,7 +180,7 @@ impl Node {
             history,
             publisher,
             presence,
-            drain: Drain::default(),
+            drain,
             n_connections: AtomicU64::new(0),
             store_health: tokio::sync::Mutex::new(None),
             connections,

@@ -63,12 +63,12 @@ async fn answer(stream: TcpStream, address: SocketAddr, node: Arc<Node>, routes:
     let is_node = Arc::new(AtomicBool::new(false));
     let is_stranger = has_no_request_after(PEER_INTRODUCTION_TIMEOUT, Arc::clone(&is_node));
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let admitted = node.peers().admit(request.map(Body::new));
+        let admitted = node.peers().admit(request);
         is_node.fetch_or(admitted.is_ok(), Ordering::Relaxed);
         let routes = routes.clone();
         async move {
             match admitted {
-                Ok(Admitted::Request(request)) => routes.call(request).await,
+                Ok(Admitted::Request(request)) => routes.call(request.map(Body::new)).await,
                 Ok(Admitted::Introduction(response)) => Ok(without_body(response)),
                 Err(refused) => Ok::<_, Infallible>(without_body(refused.refusal())),
             }

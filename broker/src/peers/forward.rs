@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Either, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 
 use super::line::{Body, BodyError, Outgoing, dial};
+use super::release::{Held, Release};
 use super::signature::{self, Secret, Signed};
 use super::{Destination, Forwarded, Peers, Source};
 use crate::clock;
@@ -52,6 +54,9 @@ pub enum ForwardError {
     /// Too many requests are under way there. Repeat later.
     #[error("too many requests are under way at the node")]
     Full,
+    /// This node drains, and the other one did not answer before. Repeat at another one.
+    #[error("this node drains")]
+    Draining,
 }
 
 /// Why a request on the port for nodes is not taken, for the log. Whoever sent it is told nothing.
@@ -74,13 +79,16 @@ pub enum Refused {
     Replayed,
 }
 
+/// A forwarded request's body.
+pub type Forwardable = Either<Incoming, Empty<Bytes>>;
+
 /// What comes in at the port for nodes.
 #[derive(Debug)]
-pub enum Admitted<B> {
+pub enum Admitted {
     /// A node introduced itself: answer with this, and no body.
     Introduction(Response<()>),
     /// A client's request, as the other node got it, with [`Source`] and [`Forwarded`] among its extensions.
-    Request(Request<B>),
+    Request(Request<Forwardable>),
 }
 
 impl Peers {
@@ -134,22 +142,34 @@ impl Peers {
         if let Some(source) = parts.extensions.get::<Source>() {
             headers.insert(signature::SOURCE, written(*source));
         }
+        let (body, wanted) = if body.is_end_stream() {
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(signature::HELD, HeaderValue::from_static("1"));
+            let (held, wanted) = Held::until(self.drained.clone());
+            (held.boxed_unsync(), Some(wanted))
+        } else {
+            (body.map_err(Into::into).boxed_unsync(), None)
+        };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let head = self.signed(&secret, to, parts.method, path, headers)?;
-        let request = Request::from_parts(head.into_parts().0, body.map_err(Into::into).boxed_unsync());
+        let request = Request::from_parts(head.into_parts().0, body);
         let line = self.lines.to(&to.incarnation);
-        let answer = line.send(request, || self.connect(&secret, to)).await?;
+        let answer = tokio::select! {
+            biased;
+            answer = line.send(request, || self.connect(&secret, to)) => answer?,
+            () = self.drained.clone().overdue() => return Err(ForwardError::Draining),
+        };
         if answer.headers().contains_key(signature::ANSWER) {
             return Err(ForwardError::Refused);
         }
         let (mut parts, body) = answer.into_parts();
         remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::HTTP_11;
-        Ok(Response::from_parts(parts, body))
+        Ok(Response::from_parts(parts, body.keep(wanted, self.drained.clone().overdue())))
     }
 
     /// A request's head with everything that the other node wants to know.
-    fn signed(
+    pub(super) fn signed(
         &self,
         secret: &Secret,
         to: &Destination,
@@ -196,16 +216,22 @@ impl Peers {
     ///
     /// # Errors
     /// It is not, or not certainly. Answer with [`refusal`](Refused::refusal).
-    pub fn admit<B>(&self, request: Request<B>) -> Result<Admitted<B>, Refused> {
-        let admitted = self.try_admit(request);
-        if let Err(refused) = &admitted {
-            METRICS.peer_requests_refused.add(1);
-            tracing::debug!(%refused, "a request on the port for nodes was refused");
+    pub fn admit(&self, request: Request<Incoming>) -> Result<Admitted, Refused> {
+        match self.check(&request) {
+            Ok(Checked { introduced: Some(response), .. }) => Ok(Admitted::Introduction(response)),
+            Ok(Checked { from, source, introduced: None }) => {
+                Ok(Admitted::Request(as_sent(request, from, source)))
+            }
+            Err(refused) => {
+                METRICS.peer_requests_refused.add(1);
+                tracing::debug!(%refused, "a request on the port for nodes was refused");
+                Err(refused)
+            }
         }
-        admitted
     }
 
-    fn try_admit<B>(&self, request: Request<B>) -> Result<Admitted<B>, Refused> {
+    /// Whether a request is another node's, and was not taken before.
+    pub(super) fn check<B>(&self, request: &Request<B>) -> Result<Checked, Refused> {
         let headers = request.headers();
         let text = |name: HeaderName| single(headers, &name).ok_or(Refused::Unsigned);
         let number = |name: HeaderName| text(name)?.parse::<u64>().map_err(|_| Refused::Unsigned);
@@ -227,17 +253,25 @@ impl Peers {
         if !is_new {
             return Err(Refused::Replayed);
         }
-        if path == INTRODUCTION {
+        let introduced = (path == INTRODUCTION).then(|| {
             let mut response = Response::new(());
             let answer =
                 HeaderValue::try_from(secret.answer(proof)).expect("digits are a header's characters");
             response.headers_mut().insert(signature::ANSWER, answer);
-            return Ok(Admitted::Introduction(response));
-        }
-        let from: Arc<str> = from.into();
+            response
+        });
         let source = single(headers, &signature::SOURCE).and_then(read);
-        Ok(Admitted::Request(as_sent(request, from, source)))
+        Ok(Checked { from: from.into(), source, introduced })
     }
+}
+
+/// A request that is another node's.
+#[derive(Debug)]
+pub(super) struct Checked {
+    from: Arc<str>,
+    source: Option<Source>,
+    /// The answer, if the request only introduces that node.
+    introduced: Option<Response<()>>,
 }
 
 impl Refused {
@@ -252,13 +286,18 @@ impl Refused {
 }
 
 /// The request as the other node got it.
-fn as_sent<B>(request: Request<B>, from: Arc<str>, source: Option<Source>) -> Request<B> {
+fn as_sent(request: Request<Incoming>, from: Arc<str>, source: Option<Source>) -> Request<Forwardable> {
     let (mut parts, body) = request.into_parts();
+    let (body, release) = if parts.headers.contains_key(signature::HELD) {
+        (Either::Right(Empty::new()), Release::at_end_of(body))
+    } else {
+        (Either::Left(body), Release::never())
+    };
     remove_those_of_nodes(&mut parts.headers);
     // Whoever looks for the host finds it in its header, as in HTTP/1.1.
     parts.version = Version::HTTP_11;
     parts.uri = parts.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
-    parts.extensions.insert(Forwarded { from });
+    parts.extensions.insert(Forwarded { from, release });
     if let Some(source) = source {
         parts.extensions.insert(source);
     }

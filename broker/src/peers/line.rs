@@ -1,12 +1,14 @@
 //! The connections to other nodes: one to each, HTTP/2 without TLS, for all requests that go there.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ForwardError;
+use super::release::Wanted;
 use crate::clock;
 use crate::limits::{
     NODES_MAX, PEER_CONNECTION_WINDOW_BYTES, PEER_HEADER_BYTES_MAX, PEER_PING_INTERVAL, PEER_PING_TIMEOUT,
@@ -27,11 +30,30 @@ pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request on its way.
 pub(super) type Outgoing = UnsyncBoxBody<Bytes, BodyError>;
 
-/// The body of an answer that another node gives. Dropping it tells that node at once that nobody wants the rest.
-#[derive(Debug)]
+/// The body of an answer that another node gives. Dropping it tells that node at once that nobody wants the rest. It ends early where this
+/// node drains and the other does not react.
 pub struct Body {
     incoming: Incoming,
+    overdue: Option<BoxFuture<'static, ()>>,
+    _wanted: Option<Wanted>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Body {
+    /// Keeps what says that the answer is wanted, and ends the body when something is overdue.
+    pub(super) fn keep(
+        self,
+        wanted: Option<Wanted>,
+        overdue: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { overdue: Some(Box::pin(overdue)), _wanted: wanted, ..self }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Body").field(&self.incoming).finish()
+    }
 }
 
 impl hyper::body::Body for Body {
@@ -42,7 +64,14 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(context)
+        let frame = Pin::new(&mut self.incoming).poll_frame(context);
+        if frame.is_pending()
+            && let Some(overdue) = &mut self.overdue
+            && overdue.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -113,7 +142,14 @@ impl Line {
         loop {
             let mut sender = self.sender(&mut connect).await?;
             match sender.try_send_request(request).await {
-                Ok(answer) => return Ok(answer.map(|incoming| Body { incoming, _place: place })),
+                Ok(answer) => {
+                    return Ok(answer.map(|incoming| Body {
+                        incoming,
+                        overdue: None,
+                        _wanted: None,
+                        _place: place,
+                    }));
+                }
                 Err(mut error) => match error.take_message() {
                     // It was not sent: the connection ended just before.
                     Some(unsent) if may_repeat => {

@@ -9,6 +9,7 @@
 //! | `gate` | the port for nodes, and where others find it |
 //! | `line` | one HTTP/2 connection to each other node |
 //! | `forward` | what becomes of a request's and an answer's header on the way, at either end |
+//! | `release` | how a node that drains gives back what others answer for it |
 //! | `signature`, `secrets`, `numbers` | how a node knows that a request is another node's, and was not taken before |
 //!
 //! Redis says who has a session, and is not the truth about it: the owner is. Where Redis is away, sessions begin and go on as
@@ -21,8 +22,11 @@ mod gate;
 mod line;
 mod numbers;
 mod owners;
+mod release;
 mod secrets;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,9 +37,10 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::cluster::{Cluster, Identity, Peer, SessionKey};
+use crate::drain::Drain;
 use crate::limits::{OWNER_DEADLINE, OWNER_LIFETIME, OWNER_POLL_INTERVAL};
 
-pub use forward::{Admitted, ForwardError, Refused};
+pub use forward::{Admitted, ForwardError, Forwardable, Refused};
 pub use gate::{Gate, GateError};
 pub use line::Body;
 pub use owners::Claim;
@@ -43,6 +48,7 @@ pub use owners::Claim;
 use line::Lines;
 use numbers::Numbers;
 use owners::{Held, Remembered};
+use release::{Drained, Release};
 use secrets::Secrets;
 
 /// Where a request came from, as the node that the client is connected to saw it; an extension of each request, on whatever node.
@@ -67,6 +73,15 @@ impl Source {
 pub struct Forwarded {
     /// The [incarnation](Identity::incarnation) of the node that did.
     pub from: Arc<str>,
+    release: Release,
+}
+
+impl Forwarded {
+    /// Waits until the other node wants the request back, since it drains: then end the answer as soon as the protocol lets the client ask
+    /// again, through another node, and keep the session. For ever, where the request has a body or is not wanted back. Cancel safe.
+    pub async fn released(&self) {
+        self.release.requested().await;
+    }
 }
 
 /// Another node that is alive, as far as is known.
@@ -118,6 +133,8 @@ pub struct Peers {
     remembered: Mutex<Remembered>,
     secrets: Secrets,
     lines: Lines,
+    /// When requests that others answer are given back.
+    drained: Drained,
     numbers: Mutex<Numbers>,
     n_forwarded: AtomicU64,
     /// The bound port, until somebody serves it.
@@ -136,7 +153,13 @@ impl Peers {
     /// Those of a node of a cluster, whose others find it at the gate, if there is one. Starts the tasks that tell Redis of this node's
     /// sessions, and that agree with the other nodes on a secret where no file has one.
     #[must_use]
-    pub fn join(cluster: Cluster, identity: &Identity, gate: Option<Gate>) -> Self {
+    pub fn join(
+        cluster: Cluster,
+        identity: &Identity,
+        gate: Option<Gate>,
+        drain: &Drain,
+        drain_spread: Duration,
+    ) -> Self {
         let incarnation: Arc<str> = identity.incarnation().into();
         let (tcp, secret) = gate.map_or((None, None), |gate| (Some(gate.tcp), gate.secret));
         let mut tasks = JoinSet::new();
@@ -150,7 +173,8 @@ impl Peers {
             let (incarnation, membership) = (Arc::clone(&peers.incarnation), peers.cluster.membership());
             tasks.spawn(Arc::clone(&peers.held).keep(registry.clone(), incarnation, membership));
         }
-        Self { _tasks: tasks, ..peers }
+        let drained = Drained { phase: drain.subscribe(), spread: drain_spread };
+        Self { drained, _tasks: tasks, ..peers }
     }
 
     fn new(
@@ -167,6 +191,7 @@ impl Peers {
             remembered: Mutex::default(),
             secrets,
             lines: Lines::default(),
+            drained: Drained::never(),
             numbers: Mutex::default(),
             n_forwarded: AtomicU64::new(0),
             gate: Mutex::new(gate),

@@ -1,6 +1,6 @@
 //! Nodes that answer for one another, over a real Redis. SJ-44.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -213,11 +213,19 @@ async fn owner_sees_the_request_as_the_first_node_did() {
 #[tokio::test]
 async fn request_is_forwarded_once() {
     let redis = Redis::start();
-    let (a, _b, _claim, to) = pair(&redis, Router::new()).await;
-    let mut request = Request::new(Body::empty());
-    request.extensions_mut().insert(Forwarded { from: "c/1".into() });
-    let error = a.peers().forward(&to, request).await.unwrap_err();
-    assert_eq!(error, ForwardError::Again);
+    let (b, far) = (Arc::<OnceLock<Arc<Node>>>::default(), Arc::<OnceLock<Destination>>::default());
+    let forwarding = {
+        let (b, far) = (Arc::clone(&b), Arc::clone(&far));
+        any(move |request: Request| async move {
+            let answer = b.get().unwrap().peers().forward(far.get().unwrap(), request).await;
+            answer.unwrap_err().to_string()
+        })
+    };
+    let (a, own, _claim, to) = pair(&redis, Router::new().route("/", forwarding)).await;
+    let _claim = claim(&a, "far").await;
+    far.set(find(&own, "far").await).unwrap();
+    b.set(own).unwrap();
+    assert_eq!(text(forward(&a, &to, "/").await).await, ForwardError::Again.to_string());
 }
 
 #[tokio::test]
@@ -508,4 +516,36 @@ async fn sessions_begin_while_redis_is_away_and_are_found_when_it_is_back() {
     redis.start_again();
     let to = find(&a, "new").await;
     assert!(to.incarnation.starts_with("b/"));
+}
+
+#[tokio::test]
+async fn node_that_drains_gives_back_what_others_answer() {
+    let redis = Redis::start();
+    let (parks, mut tells) = mpsc::channel(10);
+    let willing = any(move |request: Request| async move {
+        let forwarded = request.extensions().get::<Forwarded>().unwrap().clone();
+        parks.send("parked").await.unwrap();
+        forwarded.released().await;
+        "h\n"
+    });
+    let (parking, mut parked) = parking();
+    let (a, _b, _claim, to) = pair(&redis, parking.route("/willing", willing)).await;
+    let request = |path: &str| Request::builder().uri(path).body(Body::empty()).unwrap();
+    let mut polls = Box::pin(a.peers().forward(&to, request("/willing")));
+    assert!(futures_util::poll!(&mut polls).is_pending());
+    let mut streams = forward(&a, &to, "/body").await;
+    assert_eq!(told(&mut parked).await, "body");
+    assert_eq!(next_chunk(streams.body_mut()).await, "o\n");
+    let mut unwilling = Box::pin(a.peers().forward(&to, request("/head")));
+    assert!(futures_util::poll!(&mut unwilling).is_pending());
+    assert_eq!(told(&mut parked).await, "head");
+    assert_eq!(told(&mut tells).await, "parked");
+
+    a.drain().begin();
+    let answer = tokio::time::timeout(PATIENCE, polls).await.unwrap().unwrap();
+    assert_eq!(text(answer).await, "h\n", "the owner ended its answer, in its own words");
+    let rest = tokio::time::timeout(PATIENCE, streams.body_mut().collect()).await.unwrap().unwrap();
+    assert!(rest.to_bytes().is_empty(), "an owner that does not react is not waited for");
+    let error = tokio::time::timeout(PATIENCE, unwilling).await.unwrap().unwrap_err();
+    assert_eq!(error, ForwardError::Draining);
 }
