@@ -45,6 +45,12 @@ impl Authenticator {
         &self.anonymous
     }
 
+    /// Whether there is any token that could be known.
+    #[must_use]
+    pub const fn knows_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// What the bearer of a token may do.
     ///
     /// # Errors

@@ -78,6 +78,16 @@ pub const MEMBERS_READS_MAX: usize = 16;
 /// How long the other side may take to answer a close frame. Then the socket is closed as it is.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a STOMP client may take to send its first frame: 10 s, as RabbitMQ has it. Then it gets an ERROR frame and is closed.
+pub const STOMP_LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a STOMP client that said DISCONNECT may take to close. Then the broker does.
+pub const STOMP_LINGER: Duration = Duration::from_secs(2);
+
+/// How long a bare TCP connection may be silent before the kernel asks the other side whether it is there: 60 s. It asks four times a
+/// minute, and gives up where Linux does by default, after nine questions.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
 /// How long a TLS handshake or an upgrade may take. Then the socket is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -300,12 +300,15 @@ impl State {
     /// Whether the connection's task has something to do besides writing: serve readers, or read again.
     #[must_use]
     pub fn wants_task(&self) -> bool {
-        self.session().wants_poll() || (self.is_input_stopped && self.dialog.wants_input())
+        // Sending may ask for something too: what it settles, or a frame that waited for room.
+        self.session().wants_poll()
+            || self.dialog.has_effect()
+            || (self.is_input_stopped && self.dialog.wants_input())
     }
 
     /// Whether only the connection's own task can go on.
     fn needs_task(&self) -> bool {
-        self.writer.is_blocked || self.dialog.has_effect() || self.wants_task()
+        self.writer.is_blocked || self.wants_task()
     }
 
     fn write_to(

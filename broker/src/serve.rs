@@ -15,7 +15,7 @@ use crate::bus;
 use crate::clock;
 use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
 use crate::limits::STORE_DEADLINE;
-use crate::listener::{AdminListener, Listener};
+use crate::listener::{AdminListener, Listener, StompListener};
 use crate::node::Node;
 use crate::peers::Gate;
 use crate::telemetry::{MeasuredStore, Telemetry};
@@ -44,11 +44,15 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     };
     let listener = Listener::bind(&node)?;
     let admin = AdminListener::bind(&node).await?;
+    let stomp = StompListener::bind(&node)?;
     // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
     let _ = tokio::time::timeout(STORE_DEADLINE, node.control().caught_up()).await;
     greet(&listener.url()?);
     if let Some(admin) = &admin {
         greet_administrators(&admin.url()?);
+    }
+    for listener in &stomp {
+        greet_stomp(&listener.url()?);
     }
     let admin = admin.map(|admin| tokio::spawn(admin.serve(Arc::clone(&node))));
     tracing::info!(node = node.name(), listen = %listener.url()?, "serving");
@@ -58,6 +62,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let outbox =
         opened.postgres.clone().map(|postgres| tokio::spawn(move_outbox(postgres, Arc::clone(&node))));
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
+    for listener in stomp {
+        tokio::spawn(listener.serve(Arc::clone(&node)));
+    }
     signals.next().await;
     node.drain().begin();
     let drained = tokio::select! {
@@ -197,6 +204,11 @@ fn greet(url: &str) {
 #[expect(clippy::print_stdout, reason = "this is what the command prints")]
 fn greet_administrators(url: &str) {
     println!("health and metrics are on {url}");
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command prints")]
+fn greet_stomp(url: &str) {
+    println!("STOMP clients connect to {url}");
 }
 
 /// The signals that end a node.

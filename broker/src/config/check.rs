@@ -149,7 +149,9 @@ impl Settings {
     /// Each path has one service.
     fn validate_prefixes(&self, check: &mut Check<'_>) {
         let mut services = HashMap::new();
-        for (key, prefixes) in [("sockjs.prefixes", &self.sockjs.prefixes)] {
+        for (key, prefixes) in
+            [("sockjs.prefixes", &self.sockjs.prefixes), ("stomp.prefixes", &self.stomp.prefixes)]
+        {
             for prefix in prefixes {
                 if let Some(earlier) = services.insert(prefix, key) {
                     let path = prefix.as_str();

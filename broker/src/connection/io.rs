@@ -1,6 +1,7 @@
 //! The socket of a connection, whatever it is made of.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bongsu_protocol::sockjs;
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -63,7 +65,9 @@ impl Input {
 /// What a turn of reading and writing brought.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// Messages that came; may be none.
+    /// The socket took what waited, which may let something go on.
+    Written,
+    /// Messages that came; none where a part of one did.
     Incoming(Vec<Incoming>),
     /// The client broke the rules of WebSocket, after these messages.
     Violation(Vec<Incoming>, Violation),
@@ -80,6 +84,23 @@ impl Io {
             Self::Tcp(socket) => Some(Arc::clone(socket)),
             Self::Stream(_) | Self::Relay(_) => None,
         }
+    }
+
+    /// Tells the other side that nothing more comes. It may still send, and see what was sent before.
+    pub(super) async fn end_output(&mut self) {
+        // One that is gone needs no telling.
+        let _ = match self {
+            Self::Tcp(socket) => SockRef::from(&**socket).shutdown(std::net::Shutdown::Write),
+            Self::Relay(_) => Ok(()),
+            Self::Stream(stream) => {
+                poll_fn(|cx| match Pin::new(&mut *stream).poll_shutdown(cx) {
+                    // What does not fit into the socket is not waited for.
+                    Poll::Pending => Poll::Ready(Ok(())),
+                    ready => ready,
+                })
+                .await
+            }
+        };
     }
 
     /// Writes what waits and reads what came; ready as soon as either brought something the connection must look at.
@@ -99,7 +120,7 @@ impl Io {
             Poll::Ready(Err(_)) => return Poll::Ready(Turn::Gone),
             // The room may let a reader go on, or the close frame was the last that was written.
             Poll::Ready(Ok(flushed)) if flushed == Flushed::Closed || outbound.lock().wants_task() => {
-                return Poll::Ready(Turn::Incoming(Vec::new()));
+                return Poll::Ready(Turn::Written);
             }
             Poll::Ready(Ok(_)) | Poll::Pending => {}
         }

@@ -4,6 +4,7 @@
 //! [`Outbound`], which bounds it, and is written when the socket is ready again.
 
 pub(crate) mod answers;
+mod beats;
 mod io;
 mod stomp;
 mod timers;
@@ -115,8 +116,11 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     if let Carrier::SockJs = carrier {
         timing.ping_interval = node.settings().sockjs.heartbeat;
     }
-    let timers = Timers::new(timing, carrier.has_pings());
+    let mut timers = Timers::new(timing, carrier.has_pings());
     let is_farewell = matches!(language, Language::Farewell);
+    if matches!(language, Language::Stomp(_)) {
+        timers.await_login();
+    }
     let dialog = Dialog::new(language, node.bounds(), name.clone(), grants);
     let outbound = Outbound::new(id, dialog, carrier, io.shared());
     let mut connection = Connection {
@@ -188,8 +192,12 @@ impl Connection {
                 if self.timers.peer_closed() {
                     return self.reason();
                 }
-                // The client's close frame is waited for a moment, so that the socket closes in order.
+                // The client's own goodbye is waited for a moment, so that the socket closes in order.
                 self.timers.close_soon();
+                if matches!(self.input, Input::Bytes) {
+                    // Without a close frame, the end of the stream is ours.
+                    io.end_output().await;
+                }
             }
             let (wants_input, due) = self.next_wait();
             if let Some(due) = due
@@ -298,6 +306,7 @@ impl Connection {
         let is_ending = state.dialog.is_closing();
         // A connection that ends is read on, so that the client's close frame is seen; what comes is dropped.
         let wants_input = is_ending || (state.wants_input() && self.backlog.is_empty());
+        self.timers.listen(wants_input);
         (wants_input, self.timers.next_due(&state).map(clock::instant))
     }
 
@@ -321,6 +330,7 @@ impl Connection {
     /// Takes what the socket brought. `Some` if the connection is over.
     fn take_turn(&mut self, turn: Turn) -> Option<CloseReason> {
         match turn {
+            Turn::Written => {}
             Turn::Incoming(incoming) => self.take_incoming(incoming),
             Turn::Violation(incoming, violation) => {
                 self.take_incoming(incoming);
@@ -341,6 +351,7 @@ impl Connection {
     }
 
     fn take_incoming(&mut self, incoming: Vec<Incoming>) {
+        self.timers.heard_bytes();
         if incoming.is_empty() {
             return;
         }
@@ -353,9 +364,13 @@ impl Connection {
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => {
                     let mut state = self.outbound.lock();
-                    if !state.dialog.is_closing() {
+                    let is_closing = state.dialog.is_closing();
+                    if !is_closing {
                         // What still waits would only be read by nobody.
                         state.dialog.end();
+                    }
+                    // A STOMP client that said DISCONNECT is the first to close.
+                    if !is_closing || state.dialog.close_reason() == Some(CloseReason::Normal) {
                         state.close_with(frame::close_echo(code));
                     }
                     drop(state);
@@ -392,6 +407,14 @@ impl Connection {
             }
             Due::Dead => {
                 self.close(CloseReason::PingTimeout, "neither data nor a pong came in time");
+                None
+            }
+            Due::Stranger => {
+                self.close(CloseReason::ProtocolError, "no CONNECT came in time");
+                None
+            }
+            Due::Leave => {
+                self.outbound.lock().close(&Goodbye::new(CloseReason::Normal, ""));
                 None
             }
             // Nothing that would still be written would arrive.

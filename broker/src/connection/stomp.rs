@@ -7,6 +7,7 @@ use bongsu_protocol::session::Grants;
 use bongsu_protocol::stomp::conversation::{Credentials, Effect};
 
 use super::Connection;
+use crate::metrics::METRICS;
 use crate::node::Node;
 
 impl Connection {
@@ -17,24 +18,46 @@ impl Connection {
         let Some(conversation) = state.dialog.stomp() else { return };
         let nowhere = || Error::new(ErrorCode::Unavailable, "this node serves no queues");
         match effect {
-            Effect::Verify(credentials) => conversation.verified(verify(&self.node, &credentials)),
+            Effect::Verify(credentials) => {
+                self.timers.handle_login();
+                conversation.verified(verify(&self.node, &credentials));
+            }
             Effect::Consume { id, .. } => conversation.consuming(id, Err(nowhere())),
             Effect::Commit { id, .. } => conversation.committed(id, Err(nowhere())),
             Effect::Settle { id, .. } => conversation.settled(id, Err(nowhere())),
-            Effect::Cancel { .. } | Effect::Beat { .. } | Effect::Session(_) => {}
+            Effect::Beat { send_after, dead_after } => self.timers.agree(send_after, dead_after),
+            Effect::Cancel { .. } | Effect::Session(_) => {}
+            // After its DISCONNECT the client closes: many take a broker that is faster for one that failed.
+            Effect::Close(CloseReason::Normal) => self.timers.leave_soon(),
             Effect::Close(reason) => {
+                if matches!(
+                    reason,
+                    CloseReason::ProtocolError | CloseReason::InvalidPayload | CloseReason::TooLarge
+                ) {
+                    METRICS.malformed.add(1);
+                }
                 // Its ERROR said why; what is left is the carrier's own word.
                 state.close(&Goodbye::new(reason, ""));
-                if reason != CloseReason::Normal {
-                    self.timers.close_soon();
-                }
+                self.timers.handle_login();
+                self.timers.close_soon();
             }
         }
     }
 }
 
-/// Who the client is by what its CONNECT says; `None` if that says nothing.
+/// Who the client is by what its CONNECT says; `None` if that says nothing. `login` says nothing: the subject is the token's own.
+///
+/// Where there are no tokens, nobody can know one: clients that send a user and a password of their own making (`guest` and `guest`, in
+/// most examples) are anybody, like those that send none.
 fn verify(node: &Node, credentials: &Credentials) -> Result<Option<Grants>, Error> {
+    let hosts = &node.settings().stomp.hosts;
+    if let Some(host) = &credentials.host
+        && !hosts.is_empty()
+        && !hosts.iter().any(|known| known.as_str() == host)
+    {
+        return Err(Error::new(ErrorCode::Forbidden, format!("Virtual host '{host}' is not known here")));
+    }
     let token = credentials.token.as_ref().or(credentials.passcode.as_ref());
+    let token = token.filter(|_| node.authenticator().knows_tokens());
     token.map(|token| node.authenticator().verify(token)).transpose()
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
-use crate::limits::CLOSE_TIMEOUT;
+use crate::limits::{CLOSE_TIMEOUT, STOMP_LINGER, STOMP_LOGIN_TIMEOUT};
 use crate::node::Timing;
 use crate::outbound::State;
+
+use super::beats::Beats;
 
 /// What a connection waits for by the clock.
 #[derive(Debug)]
@@ -21,6 +23,12 @@ pub(super) struct Timers {
     go_away_at: Option<Duration>,
     /// When it ends even if the other side never answers.
     over_at: Option<Duration>,
+    /// When a client that said goodbye and does not close is closed.
+    leave_at: Option<Duration>,
+    /// When a STOMP client that did not log in is sent away.
+    login_by: Option<Duration>,
+    /// What a STOMP client agreed to. Boxed, so that other connections do not pay for it.
+    beats: Option<Box<Beats>>,
     peer_closed: bool,
 }
 
@@ -31,8 +39,12 @@ pub(super) enum Due {
     Nothing,
     /// Tell the client to go.
     GoAway,
-    /// Nothing was heard after a ping.
+    /// Nothing was heard after a ping, or for two heart-beats.
     Dead,
+    /// The client did not log in.
+    Stranger,
+    /// The client said goodbye and had its time to close.
+    Leave,
     /// The socket takes nothing.
     Stuck,
     /// The other side had its time to close.
@@ -42,7 +54,51 @@ pub(super) enum Due {
 impl Timers {
     pub(super) fn new(timing: Timing, has_pings: bool) -> Self {
         let ping_at = has_pings.then(|| clock::monotonic() + jittered(timing.ping_interval));
-        Self { timing, ping_at, pinged_at: None, go_away_at: None, over_at: None, peer_closed: false }
+        Self {
+            timing,
+            ping_at,
+            pinged_at: None,
+            go_away_at: None,
+            over_at: None,
+            leave_at: None,
+            login_by: None,
+            beats: None,
+            peer_closed: false,
+        }
+    }
+
+    /// The client has to log in first.
+    pub(super) fn await_login(&mut self) {
+        self.login_by = Some(clock::monotonic() + STOMP_LOGIN_TIMEOUT);
+    }
+
+    /// The client logged in, or was refused.
+    pub(super) const fn handle_login(&mut self) {
+        self.login_by = None;
+    }
+
+    /// Both sides agreed on heart-beats.
+    pub(super) fn agree(&mut self, send_after: Option<Duration>, dead_after: Option<Duration>) {
+        self.beats = Some(Box::new(Beats::new(send_after, dead_after, clock::monotonic())));
+    }
+
+    /// The client said goodbye: it has a moment to close first.
+    pub(super) fn leave_soon(&mut self) {
+        self.leave_at.get_or_insert_with(|| clock::monotonic() + STOMP_LINGER);
+    }
+
+    /// Bytes came, whatever they are part of.
+    pub(super) fn heard_bytes(&mut self) {
+        if let Some(beats) = &mut self.beats {
+            beats.heard(clock::monotonic());
+        }
+    }
+
+    /// Whether the socket is read from now on.
+    pub(super) fn listen(&mut self, is_listening: bool) {
+        if let Some(beats) = &mut self.beats {
+            beats.listen(is_listening, clock::monotonic());
+        }
     }
 
     /// Milliseconds within which the client hears of the broker at least once.
@@ -82,8 +138,9 @@ impl Timers {
         let stuck_at = state.is_blocked().then(|| state.progress_at() + self.timing.write_timeout);
         let dead_at = self.dead_at(state);
         let reader_at = state.session().poll_timeout();
-        let times = [self.ping_at, stuck_at, dead_at, reader_at, self.go_away_at, self.over_at];
-        times.into_iter().flatten().min()
+        let beat_at = self.beats.as_ref().and_then(|beats| beats.next_due());
+        let ends = [self.go_away_at, self.over_at, self.leave_at, self.login_by];
+        [self.ping_at, stuck_at, dead_at, reader_at, beat_at].into_iter().chain(ends).flatten().min()
     }
 
     /// When a client that does not answer is taken for dead. One whose full socket takes bytes again is slow: its pong waits behind what
@@ -105,9 +162,28 @@ impl Timers {
             self.pinged_at = None;
             return Due::Dead;
         }
+        if self.login_by.is_some_and(|at| now >= at) {
+            self.login_by = None;
+            return Due::Stranger;
+        }
+        if self.leave_at.is_some_and(|at| now >= at) {
+            self.leave_at = None;
+            return Due::Leave;
+        }
         if self.go_away_at.is_some_and(|at| now >= at) {
             self.go_away_at = None;
             return Due::GoAway;
+        }
+        if let Some(beats) = &mut self.beats {
+            if beats.is_dead(now) {
+                self.beats = None;
+                return Due::Dead;
+            }
+            if beats.take_send(now, state.written_at(), state.is_blocked())
+                && let Some(conversation) = state.dialog.stomp()
+            {
+                conversation.beat();
+            }
         }
         if self.ping_at.is_some_and(|at| now >= at) {
             self.ping_at = Some(now + jittered(self.timing.ping_interval));

@@ -1,10 +1,11 @@
-//! Where clients connect: one port for HTTP/1.1, HTTP/2, WebSocket over either, and TLS around them.
+//! Where clients connect: one port for HTTP/1.1, HTTP/2, WebSocket over either, and TLS around them; and those of STOMP over TCP.
 
 mod admin;
 mod health;
 mod pages;
 mod peers;
 pub mod sockjs;
+mod stomp;
 mod tls;
 mod websocket;
 
@@ -36,6 +37,7 @@ use crate::peers::Source;
 use crate::websocket::handshake::Origins;
 
 pub use admin::AdminListener;
+pub use stomp::StompListener;
 
 use sockjs::{Admitted, Service};
 
@@ -59,20 +61,13 @@ impl Listener {
     /// With what to do: the address is taken, the files are no certificate and key, an allowed origin is none.
     pub fn bind(node: &Node) -> anyhow::Result<Self> {
         let settings = node.settings();
-        let tls = tls::Acceptor::from_settings(&settings.tls)?;
+        // RFC 7301: HTTP/2 for clients that open many streams, HTTP/1.1 for all others.
+        let tls = tls::Acceptor::from_settings(&settings.tls, &[b"h2", b"http/1.1"])?;
         let origins = websocket::origins(&settings.http.allowed_origins)?;
         let address = settings.listen;
-        let bind = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(LISTEN_BACKLOG)?;
-            TcpListener::from_std(socket.into())
-        };
-        let tcp = bind()
+        let tcp = bind(address)
             .with_context(|| format!("cannot listen on {address}: choose another address with --listen"))?;
-        let services = Service::of_settings(settings);
+        let services = Service::of_settings(node);
         let peers = node.peers().take_gate().map(TcpListener::from_std).transpose()?;
         Ok(Self { tcp, tls, origins, services, peers })
     }
@@ -94,41 +89,83 @@ impl Listener {
 
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
-        let service = TowerToHyperService::new(routes(&node, self.origins, self.services));
-        if let Some(gate) = self.peers {
+        let Self { tcp, tls, origins, services, peers } = self;
+        let service = TowerToHyperService::new(routes(&node, origins, services));
+        if let Some(gate) = peers {
             // Until the process ends: sessions of this node are sent away through other nodes, too.
             tokio::spawn(peers::serve(gate, Arc::clone(&node), service.clone()));
         }
-        let mut phase = node.drain().subscribe();
-        let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
-        let mut pace = Pace::default();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
-                accepted = self.tcp.accept() => accepted,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of open files, mostly: the connections there are go on, and some will end.
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            METRICS.accepted.add(1);
-            if pace.take(rate, clock::monotonic()).is_err() {
-                turn_away(&stream, "429 Too Many Requests");
+        let refuse = |why| match why {
+            TurnedAway::TooFast => http_refusal("429 Too Many Requests"),
+            TurnedAway::Full => http_refusal("503 Service Unavailable"),
+        };
+        accept(tcp, &node, refuse, |accepted| {
+            tokio::spawn(accepted.serve(Arc::clone(&node), tls.clone(), service.clone()));
+        })
+        .await;
+    }
+}
+
+/// A socket that waits for connections.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Why a connection gets no place.
+#[derive(Debug, Clone, Copy)]
+enum TurnedAway {
+    /// Too many came in the last second.
+    TooFast,
+    /// The node has as many as it takes.
+    Full,
+}
+
+/// Accepts connections until the node drains. Those that have a place are `take`n; others are sent what `refuse` says and closed, without
+/// a task or anything else: what a node does when it has no room for either.
+async fn accept(
+    tcp: TcpListener,
+    node: &Node,
+    refuse: impl Fn(TurnedAway) -> String,
+    mut take: impl FnMut(Accepted),
+) {
+    let mut phase = node.drain().subscribe();
+    let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
+    let mut pace = Pace::default();
+    let turn_away = |stream: &TcpStream, why| {
+        METRICS.turned_away.add(1);
+        // A fresh socket has room for this; one that has not loses only the reason.
+        let _ = SockRef::from(stream).send(refuse(why).as_bytes());
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase == Phase::Draining) => return,
+            accepted = tcp.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of open files, mostly: the connections there are go on, and some will end.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
-            let Some(admission) = node.admit() else {
-                turn_away(&stream, "503 Service Unavailable");
-                continue;
-            };
-            let accepted = Accepted { stream, peer, admission };
-            tokio::spawn(accepted.serve(Arc::clone(&node), self.tls.clone(), service.clone()));
+        };
+        METRICS.accepted.add(1);
+        if pace.take(rate, clock::monotonic()).is_err() {
+            turn_away(&stream, TurnedAway::TooFast);
+            continue;
         }
+        let Some(admission) = node.admit() else {
+            turn_away(&stream, TurnedAway::Full);
+            continue;
+        };
+        take(Accepted { stream, peer, admission });
     }
 }
 
@@ -264,14 +301,10 @@ fn tune(stream: &TcpStream, node: &Node) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Answers with a status and closes, without a task or an HTTP server: what a node does when it has no room for either.
-fn turn_away(stream: &TcpStream, status: &str) {
-    METRICS.turned_away.add(1);
-    let answer = format!(
+fn http_refusal(status: &str) -> String {
+    format!(
         "HTTP/1.1 {status}\r\nretry-after: {TURNED_AWAY_RETRY_SECONDS}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-    );
-    // A fresh socket has room for this; one that has not loses only the reason.
-    let _ = SockRef::from(stream).send(answer.as_bytes());
+    )
 }
 
 /// How fast connections are admitted: at most a second's worth at once.

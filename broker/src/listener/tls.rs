@@ -17,8 +17,12 @@ use crate::config::settings;
 pub(super) struct Acceptor(tokio_rustls::TlsAcceptor);
 
 impl Acceptor {
-    /// Reads the certificate and its key; `None` if the settings name none.
-    pub(super) fn from_settings(settings: &settings::Tls) -> anyhow::Result<Option<Self>> {
+    /// Reads the certificate and its key; `None` if the settings name none. `protocols`: what is spoken inside, best first (RFC 7301);
+    /// none where there is only one thing to speak.
+    pub(super) fn from_settings(
+        settings: &settings::Tls,
+        protocols: &[&[u8]],
+    ) -> anyhow::Result<Option<Self>> {
         let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else { return Ok(None) };
         let certificates = read_certificates(certificate)?;
         let key = PrivateKeyDer::from_pem_file(key)
@@ -27,8 +31,7 @@ impl Acceptor {
             .with_no_client_auth()
             .with_single_cert(certificates, key)
             .context("tls.certificate and tls.key do not belong together")?;
-        // RFC 7301: HTTP/2 for clients that open many streams, HTTP/1.1 for all others.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Some(Self(Arc::new(config).into())))
     }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod raw;
+pub mod stomp;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ pub struct Broker {
     pub address: SocketAddr,
     /// The administrators' port, if the settings ask for one.
     pub admin: Option<SocketAddr>,
+    /// The ports of STOMP over TCP and over TLS, as far as the settings ask for them.
+    pub stomp: Vec<SocketAddr>,
 }
 
 impl Broker {
@@ -43,18 +46,23 @@ impl Broker {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the broker starts");
         let output = BufReader::new(child.stdout.take().expect("its output is piped"));
         let mut lines = output.lines();
-        let mut address = || {
-            let is_address = |line: &String| line.contains(" on http");
-            let line = lines.by_ref().map(|line| line.expect("as text")).find(is_address);
+        let mut address = |words: &str| {
+            let line = lines.by_ref().map(|line| line.expect("as text")).find(|line| line.contains(words));
             let line = line.expect("it says where it listens");
             let (_, address) = line.split_once("://").expect("as a URL");
             address.trim_end_matches('/').parse().expect("with an address")
         };
-        let has_admin = settings.iter().any(|setting| setting.starts_with("admin.listen="));
-        let (address, admin) = (address(), has_admin.then(address));
+        let count = |keys: &[&str]| {
+            let is_set = |setting: &&&str| keys.iter().any(|key| setting.starts_with(key));
+            settings.iter().filter(is_set).count()
+        };
+        let main = address(" on http");
+        let admin = (count(&["admin.listen="]) > 0).then(|| address(" on http"));
+        let n_stomp = count(&["stomp.listen=", "stomp.tls_listen="]);
+        let stomp = (0..n_stomp).map(|_| address(" to stomp")).collect();
         // What it says further must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, admin }
+        Self { child, address: main, admin, stomp }
     }
 
     pub fn pid(&self) -> u32 {

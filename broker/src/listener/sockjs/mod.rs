@@ -33,9 +33,9 @@ use bongsu_protocol::sockjs::{
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
-use super::Admission;
+use super::{Admission, stomp};
 use crate::chance;
-use crate::config::Settings;
+use crate::config::{PathPrefix, Settings};
 use crate::dialog::Language;
 use crate::http::Bodies;
 use crate::limits::SOCKJS_NAME_BYTES_MAX;
@@ -79,12 +79,22 @@ impl Service {
         }
     }
 
-    /// The services of the settings.
-    pub(super) fn of_settings(settings: &Settings) -> Vec<Self> {
-        let native = |prefix: &crate::config::PathPrefix| {
-            Self::new(prefix.as_str(), Language::Native(Format::Json), settings)
+    /// Whether the request is for the plain WebSocket that stands at the prefix of STOMP, with SockJS below it.
+    fn is_web_socket(&self, request: &Request) -> bool {
+        let asks = request.headers().contains_key(header::UPGRADE)
+            || (request.method() == Method::CONNECT && request.version() == Version::HTTP_2);
+        asks && matches!(self.language, Language::Stomp(_))
+    }
+
+    /// The services of the settings: those of the native protocol, and those of STOMP.
+    pub(super) fn of_settings(node: &Node) -> Vec<Self> {
+        let settings = node.settings();
+        let service = |language: Language| {
+            move |prefix: &PathPrefix| Self::new(prefix.as_str(), language.clone(), settings)
         };
-        settings.sockjs.prefixes.iter().map(native).collect()
+        let native = settings.sockjs.prefixes.iter().map(service(Language::Native(Format::Json)));
+        let stomp = settings.stomp.prefixes.iter().map(service(Language::Stomp(stomp::conversation(node))));
+        native.chain(stomp).collect()
     }
 }
 
@@ -145,7 +155,11 @@ impl Desk {
         admission: Admission,
     ) -> Response {
         let path = request.uri().path().to_owned();
-        let Some(route) = self.route(&path, request.headers()) else { return answer::not_found() };
+        let Some(mut route) = self.route(&path, request.headers()) else { return answer::not_found() };
+        if route == Route::Greeting && self.service.is_web_socket(&request) {
+            // ST-1: applications connect to the prefix itself.
+            route = Route::RawWebSocket;
+        }
         let methods = route.methods();
         let is_upgrade =
             matches!(route, Route::RawWebSocket | Route::Session { path: SessionPath::WebSocket, .. });

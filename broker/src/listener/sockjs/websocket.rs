@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use bongsu_protocol::codec::Format;
 use bongsu_protocol::sockjs::Route;
+use bongsu_protocol::stomp::Version;
 use http::StatusCode;
 
 use super::{Desk, answer, caller, receive};
@@ -16,6 +17,10 @@ use crate::listener::Admission;
 use crate::listener::websocket::{Opening, SUBPROTOCOLS};
 use crate::metrics::METRICS;
 use crate::websocket::handshake::{self, Choice, Deflate};
+
+/// The sub-protocols of STOMP. The version is settled by the first frame, whatever stands here.
+const STOMP_SUBPROTOCOLS: &[&str] =
+    &[Version::V12.sub_protocol(), Version::V11.sub_protocol(), Version::V10.sub_protocol()];
 
 impl Desk {
     /// Turns the request into a connection.
@@ -57,21 +62,24 @@ impl Desk {
 
     fn handshake(&self, is_raw: bool) -> handshake::Settings {
         let json = Format::Json.sub_protocol();
+        let is_stomp = matches!(self.service.language, Language::Stomp(_));
         let (subprotocols, default_subprotocol): (&'static [&'static str], _) =
             match (&self.service.language, is_raw) {
                 (Language::Native(_), true) => (SUBPROTOCOLS, Some(json)),
                 (Language::Native(_), false) => (&SUBPROTOCOLS[1..], Some(json)),
+                (Language::Stomp(_), true) => (STOMP_SUBPROTOCOLS, None),
                 (Language::Stomp(_) | Language::Echo | Language::Farewell, _) => (&[], None),
             };
         let compression = self.node.settings().websocket.compression
             && self.node.connections() <= self.node.settings().websocket.compression_connections_max;
         handshake::Settings {
             subprotocols,
-            choice: Choice::Clients,
+            choice: if is_stomp { Choice::Ours } else { Choice::Clients },
             default_subprotocol,
             origins: self.admitted.origins.clone(),
             own_hosts: self.admitted.own_hosts,
-            deflate: if is_raw && compression { Deflate::On } else { Deflate::Off },
+            // Each MESSAGE of STOMP begins with a few bytes for its subscription alone: each would be compressed by itself.
+            deflate: if is_raw && compression && !is_stomp { Deflate::On } else { Deflate::Off },
         }
     }
 }

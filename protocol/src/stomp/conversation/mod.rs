@@ -28,7 +28,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::command::{Command as Request, Request as Numbered, RequestId, Token};
 use crate::message::{Delivery, Time};
@@ -37,11 +37,11 @@ use crate::reason::{CloseReason, Error, Goodbye};
 use crate::session::{self, Bounds, Grants, Session};
 use crate::topic::Topic;
 
-use super::Decoder;
 use super::destination::{Dialect, Speaker, Vocabulary};
 use super::encoder::{encode_frame, encode_refusal};
 use super::frame::{Command, Frame, Version};
 use super::refusal::Refusal;
+use super::{Decoder, HEART_BEAT};
 
 pub use connect::Credentials;
 pub use effect::{Effect, Outgoing, Settled};
@@ -284,6 +284,15 @@ where
             }
             let outgoing = self.session.poll_outgoing()?;
             self.translate(outgoing);
+        }
+    }
+
+    /// Sends a heart-beat, if nothing waits to be sent that is one as well.
+    pub fn beat(&mut self) {
+        if self.state == State::Open && !self.has_outgoing() {
+            self.n_frames += 1;
+            let outgoing = Outgoing::Frame(Bytes::from_static(HEART_BEAT));
+            self.ready.push_back(Ready { outgoing, settles: None });
         }
     }
 
