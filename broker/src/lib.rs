@@ -32,6 +32,7 @@ mod pace;
 pub mod peers;
 pub mod presence;
 pub mod publisher;
+pub mod queues;
 pub mod relay;
 pub mod retention;
 pub mod serve;

@@ -472,3 +472,34 @@ pub const OWNERS_BATCH_MAX: usize = 256;
 
 /// Sessions that ended and are yet to be taken out of Redis. More are left to [`OWNER_LIFETIME`].
 pub const OWNERS_RELEASED_MAX: usize = 1 << 16;
+/// Transactions of clients that the store has at the same time, each of four of the largest messages at most. Others wait.
+pub const TRANSACTIONS_AT_ONCE_MAX: usize = 8;
+
+/// Work queues that a node's clients consume at the same time, each some ten KiB. More are refused with `too_many`.
+pub const QUEUES_MAX: usize = 50_000;
+
+/// Messages that a queue hands to consumers before it does something else.
+pub const QUEUE_DELIVERIES_PER_TURN_MAX: usize = 256;
+
+/// Messages that a queue reads at once to hand them to consumers.
+pub const QUEUE_PAGE: u32 = 128;
+
+/// Messages of a queue's state log after which all but the newest go.
+pub const QUEUE_STATES_KEPT: u64 = 64;
+
+/// The pause of a queue's task before it tries again what the store did not do: 100 ms. It doubles up to [`QUEUE_RETRY_MAX`], and each is
+/// shortened by up to a half at random.
+pub const QUEUE_RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The longest such pause: 2 s.
+pub const QUEUE_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Doublings of the pause, from a millisecond on, between two appends of a node to a state log that other nodes write to as well: 64 ms at
+/// most. Who just won waits as well, so that each node has its turn.
+pub const QUEUE_CONTENTION_MAX: u32 = 6;
+
+/// How long a dead letter's id guards against a second one, should the node that published it die before it could note that: 24 hours.
+pub const DEAD_LETTER_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of news of its logs that wait for a queue's task: 256 KiB. More are read from the store.
+pub const QUEUE_NEWS_BYTES_MAX: usize = 256 << 10;

@@ -262,7 +262,25 @@ metrics! {
     forward_failed = "bongsu_requests_forward_failed_total";
     /// Requests on the port for nodes that were no node's, or not certainly.
     peer_requests_refused = "bongsu_peer_requests_refused_total";
+    /// Messages of work queues that were handed to consumers on this node.
+    queue_delivered = "bongsu_queue_messages_delivered_total";
+    /// Of those, messages that may have been handed to somebody before.
+    queue_redelivered = "bongsu_queue_messages_redelivered_total";
+    /// Messages of work queues that consumers on this node settled, in whatever way.
+    queue_settled = "bongsu_queue_messages_settled_total";
+    /// Messages that this node moved to a dead-letter topic.
+    queue_dead = "bongsu_queue_messages_dead_lettered_total";
+    /// Messages of dead-letter topics that died again, and were dropped.
+    queue_dropped = "bongsu_queue_messages_dropped_total";
+    /// Messages that went from their log before any consumer of a queue had settled them: by retention, or purged.
+    queue_lost = "bongsu_queue_messages_lost_total";
+    /// States of work queues that this node appended.
+    queue_appends = "bongsu_queue_appends_total";
+    /// Appends of such states that another node's came before.
+    queue_conflicts = "bongsu_queue_append_conflicts_total";
     gauges {
+        /// Work queues that clients of this node consume now.
+        queues = "bongsu_queues";
         /// Connections that hold a place now.
         connections = "bongsu_connections";
         /// Places for connections: `limits.connections`.

@@ -30,6 +30,7 @@ use crate::outbound::ConnectionId;
 use crate::peers::{Gate, Peers};
 use crate::presence::Presence;
 use crate::publisher::Publisher;
+use crate::queues::{self, Queues};
 
 /// When a connection pings, gives up, or is sent away.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,7 @@ pub struct Node {
     history: Arc<History>,
     publisher: Arc<Publisher>,
     presence: Presence,
+    queues: Queues,
     drain: Drain,
     n_connections: AtomicU64,
     /// When the store was last asked whether it answers, and what came of it.
@@ -169,6 +171,17 @@ impl Node {
                 (cluster, peers)
             }
         };
+        let queues = Queues::new(&queues::Parts {
+            cluster: &cluster,
+            is_alone: bus_health.is_none(),
+            me: queues::holder(settings.node.name.as_str(), started_ms),
+            policies: &policies,
+            drain: &drain,
+            interest: &interest,
+            history: &history,
+            publisher: &publisher,
+            settings: &settings,
+        });
         let members_max = limits.members_per_topic;
         let presence =
             Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), cluster.clone(), members_max);
@@ -180,6 +193,7 @@ impl Node {
             history,
             publisher,
             presence,
+            queues,
             drain,
             n_connections: AtomicU64::new(0),
             store_health: tokio::sync::Mutex::new(None),
@@ -246,6 +260,12 @@ impl Node {
         &self.presence
     }
 
+    /// Work queues.
+    #[must_use]
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
     /// Whether the store answers; the reason in words if not. An answer serves everybody who asks within a moment.
     ///
     /// # Errors
@@ -282,6 +302,7 @@ impl Node {
         METRICS.readers_behind.set(METRICS.pages_asked.get().saturating_sub(METRICS.pages.get()));
         METRICS.shard_waiting.set(self.interest.hub().commands_waiting() as u64);
         METRICS.bus_live.set(self.bus_health().is_none_or(|health| health == Health::Live).into());
+        METRICS.queues.set(self.queues.count() as u64);
         METRICS.draining.set(self.drain.has_begun().into());
         self.publisher.measure();
         self.history.measure();

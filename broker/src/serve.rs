@@ -114,6 +114,9 @@ pub async fn drain(node: &Node) -> anyhow::Result<()> {
     let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
     // Where the registry is away, the lease runs out instead.
     let _ = tokio::time::timeout(rest, node.presence().settled()).await;
+    let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
+    // Where the store is away, what consumers held goes to others when this node is known to be gone.
+    let _ = tokio::time::timeout(rest, node.queues().settled()).await;
     node.cluster().leave().await;
     let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
     let stored = tokio::time::timeout(rest, node.publisher().close()).await;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 
 use super::prefix::PathPrefix;
 use super::ratio::Ratio;
@@ -55,6 +55,8 @@ settings! {
         pub sockjs: Sockjs;
         /// What one node, one connection or one topic may take.
         pub limits: Limits;
+        /// Work queues.
+        pub queues: Queues;
         /// How the process ends on SIGTERM.
         pub drain: Drain;
         /// What holds for topics, by filter; the first match wins. Topics that nothing matches get the defaults below.
@@ -312,6 +314,14 @@ settings! {
         pub history_reads: usize = "8" in "1"..="1024";
         /// Members of one topic. More are refused with `too_many`.
         pub members_per_topic: usize = "10000" in "1"..="1000000";
+    }
+
+    /// Work queues. See [queues.md](queues.md).
+    pub struct Queues {
+        /// A message that so many consumers gave back, or were lost with, goes to the dead-letter topic instead of to another one.
+        pub tries_max: u32 = "16" in "1"..="1000000";
+        /// The first levels of dead-letter topics: what dies in a queue over `jobs` is kept on `dead/jobs`. What dies there is dropped.
+        pub dead_letter_prefix: Topic = "dead";
     }
 
     /// How the process ends on SIGTERM.

@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use ::config::{Value, ValueKind};
 use bongsu_protocol::limits::NAME_BYTES_MAX;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 
 use super::schema::{Form, Leaf};
 use super::url::ServerUrl;
 use super::web::Header;
 use crate::limits::LIST_ENTRIES_MAX;
+
+/// Bytes of a topic that others stand below.
+const PREFIX_BYTES_MAX: usize = 64;
+
+/// Levels of such a topic.
+const PREFIX_LEVELS_MAX: usize = 8;
 
 /// A number of bytes, written as `512B`, `256KiB`, `1MiB` or `2GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,6 +272,28 @@ impl Leaf for TopicFilter {
     }
     fn allowed() -> String {
         "a topic filter such as \"chat/#\" or \"sensor/+/heat\"".to_owned()
+    }
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// A topic that others stand below: short enough to leave room for their names, and none of the broker's own.
+impl Leaf for Topic {
+    const FORM: Form = Form::Text;
+    fn take(value: &Value) -> Option<Self> {
+        let topic = Self::parse(text(value)?).ok()?;
+        let leaves_room =
+            topic.as_str().len() <= PREFIX_BYTES_MAX && topic.levels().count() <= PREFIX_LEVELS_MAX;
+        (leaves_room && !topic.is_reserved()).then_some(topic)
+    }
+    fn kind() -> String {
+        "topic".to_owned()
+    }
+    fn allowed() -> String {
+        format!(
+            "a topic of at most {PREFIX_LEVELS_MAX} levels and {PREFIX_BYTES_MAX} bytes, without $ in front"
+        )
     }
     fn show(&self) -> String {
         quoted(self.as_str())

@@ -435,6 +435,7 @@ impl Connection {
             state.dialog.end();
             state.session().filters()
         };
+        self.node.queues().gone(self.outbound.id());
         self.node.interest().forget(self.outbound.id(), filters).await;
         self.node.presence().send(presence::Command::Gone(self.outbound.id())).await;
     }

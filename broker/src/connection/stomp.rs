@@ -9,24 +9,32 @@ use bongsu_protocol::stomp::conversation::{Credentials, Effect};
 use super::Connection;
 use crate::metrics::METRICS;
 use crate::node::Node;
+use crate::queues::Consume;
 
 impl Connection {
     /// Carries out what only STOMP asks for.
     pub(super) fn carry_out_for_stomp(&mut self, effect: Effect) {
         let outbound = Arc::clone(&self.outbound);
-        let mut state = outbound.lock();
-        let Some(conversation) = state.dialog.stomp() else { return };
-        let nowhere = || Error::new(ErrorCode::Unavailable, "this node serves no queues");
+        let queues = self.node.queues();
         match effect {
             Effect::Verify(credentials) => {
                 self.timers.handle_login();
-                conversation.verified(verify(&self.node, &credentials));
+                let verified = verify(&self.node, &credentials);
+                if let Some(conversation) = outbound.lock().dialog.stomp() {
+                    conversation.verified(verified);
+                }
             }
-            Effect::Consume { id, .. } => conversation.consuming(id, Err(nowhere())),
-            Effect::Commit { id, .. } => conversation.committed(id, Err(nowhere())),
-            Effect::Settle { id, .. } => conversation.settled(id, Err(nowhere())),
+            Effect::Consume { id: request, subscription, topic, group, from, prefetch } => {
+                queues.consume(Consume { outbound, request, subscription, topic, group, from, prefetch });
+            }
+            Effect::Commit { id, messages, settled } => {
+                let subject = outbound.lock().session().grants().subject.clone();
+                queues.commit(outbound, id, subject, messages, settled);
+            }
+            Effect::Settle { id, settled } => queues.settle(&outbound, id, settled),
+            Effect::Cancel { subscription, forget } => queues.cancel(outbound.id(), subscription, forget),
             Effect::Beat { send_after, dead_after } => self.timers.agree(send_after, dead_after),
-            Effect::Cancel { .. } | Effect::Session(_) => {}
+            Effect::Session(_) => {}
             // After its DISCONNECT the client closes: many take a broker that is faster for one that failed.
             Effect::Close(CloseReason::Normal) => self.timers.leave_soon(),
             Effect::Close(reason) => {
@@ -37,7 +45,7 @@ impl Connection {
                     METRICS.malformed.add(1);
                 }
                 // Its ERROR said why; what is left is the carrier's own word.
-                state.close(&Goodbye::new(reason, ""));
+                outbound.lock().close(&Goodbye::new(reason, ""));
                 self.timers.handle_login();
                 self.timers.close_soon();
             }

@@ -8,6 +8,7 @@
 //! A message is remembered before it is offered, and offered before it is acknowledged: whoever reads after an acknowledgment finds it.
 
 mod live;
+mod own;
 mod rate;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use bongsu_protocol::event::Published;
 use bongsu_protocol::message::{Delivery, NewMessage};
 use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::SlowReader;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock;
 use crate::config::{Kind, Policies};
@@ -28,6 +29,7 @@ use crate::delivery::{Shared, SharedDelivery};
 use crate::feed::Announcer;
 use crate::history::{self, History};
 use crate::hub::{Acknowledgment, Fanout, Hub};
+use crate::limits::TRANSACTIONS_AT_ONCE_MAX;
 use crate::metrics::METRICS;
 use crate::outbound::Outbound;
 use crate::telemetry;
@@ -37,13 +39,16 @@ pub use live::LiveMessage;
 use rate::Rates;
 
 /// Publishes messages. See the [module](self).
-#[derive(Debug)]
 pub struct Publisher {
     appender: Appender<Pending>,
     readers: Readers,
     live: LiveLane,
     policies: Arc<Policies>,
     rates: Mutex<Rates>,
+    /// For what goes past the appender.
+    store: Arc<dyn Store>,
+    /// Transactions that the store has at the same time.
+    together: Semaphore,
 }
 
 /// Who wants to know what came of a message.
@@ -118,13 +123,15 @@ impl Publisher {
             let readers = lane_readers.clone();
             async move { committed(&readers, outcomes).await }
         };
-        let (appender, _lanes) = Appender::spawn(store, limits, on_commit);
+        let (appender, _lanes) = Appender::spawn(Arc::clone(&store), limits, on_commit);
         Self {
             appender,
             live: LiveLane::spawn(readers.clone()),
             readers,
             policies: Arc::clone(policies),
             rates: Mutex::new(Rates::default()),
+            store,
+            together: Semaphore::new(TRANSACTIONS_AT_ONCE_MAX),
         }
     }
 
@@ -225,6 +232,12 @@ impl Publisher {
             return Err(Error::new(ErrorCode::BadRequest, "`expect` needs a topic that keeps history"));
         }
         Ok(policy.kind)
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").finish_non_exhaustive()
     }
 }
 

@@ -291,6 +291,12 @@ impl Queue {
         self.ready.pop_front()
     }
 
+    /// The same, without taking it.
+    #[must_use]
+    pub fn peek_dispatch(&self) -> Option<Dispatch> {
+        self.ready.front().copied()
+    }
+
     /// The next ticket whose settlements are kept.
     pub fn poll_settled(&mut self) -> Option<Ticket> {
         self.settled.pop_front()

@@ -69,25 +69,29 @@ impl Queue {
         }
     }
 
-    /// Claims what consumers here have room for, and some of what is dead. What this very state gives back is left to the next one: so
-    /// nothing is with the same node for two reasons in a row without a state in between that says so.
+    /// Claims what consumers here have room for, and some of what is dead. What this very state gives back is left to the next one, with the
+    /// room for it: so nothing is with the same node for two reasons in a row without a state in between that says so, and what came back
+    /// still goes first.
     fn claim_in(&self, known: &State, next: &mut State) {
         if self.consumers.is_empty() {
             return;
         }
-        let was_mine = |offset: u64| known.epoch == next.epoch && known.is_held_by(offset, &self.me);
+        let is_same_log = known.epoch == next.epoch;
+        let was_mine = |offset: u64| is_same_log && known.is_held_by(offset, &self.me);
         let mut n_rooms: usize = self
             .consumers
             .iter()
             .map(|consumer| consumer.prefetch.saturating_sub(consumer.n_held) as usize)
             .sum();
         let mut n_graves = QUEUE_DEAD_AT_ONCE_MAX.saturating_sub(self.dead.len());
-        let waiting: Vec<(u64, bool)> = next.waiting().filter(|(offset, _)| !was_mine(*offset)).collect();
+        let waiting: Vec<(u64, bool)> = next.waiting().collect();
         for (offset, is_dead) in waiting {
             let n_free = if is_dead { &mut n_graves } else { &mut n_rooms };
             if *n_free > 0 {
                 *n_free -= 1;
-                next.claim(offset, &self.me);
+                if !was_mine(offset) {
+                    next.claim(offset, &self.me);
+                }
             }
         }
         while n_rooms > 0

@@ -1,0 +1,12 @@
+//! Work queues: on one node, and on several that die.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+#[path = "../support/nodes.rs"]
+mod nodes;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod one_node;
+mod worker;
