@@ -494,9 +494,12 @@ pub const QUEUE_RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause: 2 s.
 pub const QUEUE_RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Doublings of the pause, from a millisecond on, between two appends of a node to a state log that other nodes write to as well: 64 ms at
-/// most. Who just won waits as well, so that each node has its turn.
-pub const QUEUE_CONTENTION_MAX: u32 = 6;
+/// The longest pause of a queue's task between two appends to a state log that other nodes write to as well: 100 ms. What comes meanwhile
+/// goes along with the next one.
+pub const QUEUE_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// How long after another node's last append to a state log such pauses are made: 1 s.
+pub const QUEUE_RIVAL_MEMORY: Duration = Duration::from_secs(1);
 
 /// How long a dead letter's id guards against a second one, should the node that published it die before it could note that: 24 hours.
 pub const DEAD_LETTER_WINDOW: Duration = Duration::from_secs(24 * 3600);

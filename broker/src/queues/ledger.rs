@@ -95,7 +95,11 @@ impl Ledger {
         self.history.remove(&self.log, Removal::Delete { topic: self.log.clone() }).await
     }
 
-    async fn newest(&self) -> Result<Option<(Position, State)>, Error> {
+    /// The newest state, and its place; `None` if there is no queue.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) async fn newest(&self) -> Result<Option<(Position, State)>, Error> {
         let range = HistoryRange::Forward(Start::Last(1));
         let page = self.history.page(HistoryQuery { topic: self.log.clone(), range, limit: 1 }).await?;
         let Some(message) = page.messages.last() else {

@@ -41,11 +41,15 @@ pub(super) struct Task {
     at: Option<Position>,
     /// A newer one that came while an append was under way.
     newer: Option<(Position, State)>,
-    /// What is known may be old: it is to be read again.
+    /// What is known may be old: all of it is to be read again.
     is_suspect: bool,
+    /// There is a newer state: it is to be read.
+    is_behind: bool,
     news: News,
     /// The call to the store that is under way.
     work: Option<BoxFuture<'static, Outcome>>,
+    /// When it began.
+    work_began: Duration,
     pace: Pace,
     /// A call to the store is due as soon as the pace allows.
     is_paced: bool,
@@ -61,6 +65,7 @@ pub(super) struct Task {
 /// What came of a call to the store.
 enum Outcome {
     Opened(Result<View, Error>),
+    Read(Result<Option<(Position, State)>, Error>),
     Appended(Proposal, Result<Position, Error>),
     Forgotten(Result<(), Error>),
 }
@@ -83,8 +88,10 @@ impl Task {
             at: None,
             newer: None,
             is_suspect: true,
+            is_behind: false,
             news,
             work: None,
+            work_began: Duration::ZERO,
             pace: Pace::default(),
             is_paced: false,
             burials: FuturesUnordered::new(),
@@ -210,7 +217,10 @@ impl Task {
             Heard::State(at, bytes) => match State::decode(&bytes) {
                 // What is under way may have been before it, or be this one.
                 Ok(state) if self.work.is_some() => self.newer = Some((at, state)),
-                Ok(state) => self.learn(at, state),
+                Ok(state) => {
+                    self.pace.note_rival(clock::monotonic());
+                    self.learn(at, state);
+                }
                 Err(_) => self.is_suspect = true,
             },
         }
@@ -238,13 +248,18 @@ impl Task {
         if self.work.is_some() || self.is_paced {
             return;
         }
+        self.work_began = clock::monotonic();
         let ledger = self.ledger.clone();
         let is_needed = !self.consumers.is_empty() || self.at.is_some();
         self.work = match self.at {
             _ if self.is_suspect && is_needed && !self.is_finished() => {
                 // When the question is asked, not when it is answered: what comes in between is news.
-                self.is_suspect = false;
+                (self.is_suspect, self.is_behind) = (false, false);
                 Some(Box::pin(async move { Outcome::Opened(ledger.open(from).await) }))
+            }
+            Some(_) if self.is_behind => {
+                self.is_behind = false;
+                Some(Box::pin(async move { Outcome::Read(ledger.newest().await) }))
             }
             Some(at) => match self.queue.propose() {
                 Some(proposal) => Some(Box::pin(async move {
@@ -262,6 +277,7 @@ impl Task {
 
     fn finish_work(&mut self, outcome: Outcome) {
         let now = clock::monotonic();
+        let (took, n_others) = (now.saturating_sub(self.work_began), self.queue.others().len());
         match outcome {
             Outcome::Opened(Ok(View { at, state, first, head })) => {
                 self.pace.note_answer();
@@ -274,9 +290,19 @@ impl Task {
                 self.is_suspect = true;
                 self.tell_joined(&Err(error));
             }
+            Outcome::Read(Ok(Some((at, state)))) => {
+                self.pace.note_answer();
+                self.learn(at, state);
+            }
+            // The log is not there any more.
+            Outcome::Read(Ok(None)) => self.is_suspect = true,
+            Outcome::Read(Err(_)) => {
+                self.pace.note_failure(now);
+                self.is_behind = true;
+            }
             Outcome::Appended(proposal, Ok(at)) => {
                 METRICS.queue_appends.add(1);
-                self.pace.note_kept(now);
+                self.pace.note_kept(now, took, n_others);
                 if proposal.n_lost > 0 {
                     METRICS.queue_lost.add(proposal.n_lost);
                     tracing::warn!(topic = %self.ledger.topic, lost = proposal.n_lost, "messages went before they were settled");
@@ -287,10 +313,10 @@ impl Task {
             }
             Outcome::Appended(_, Err(error)) if error.code == ErrorCode::Conflict => {
                 METRICS.queue_conflicts.add(1);
-                self.pace.note_conflict(now);
+                self.pace.note_conflict(now, took, n_others);
                 let head = error.head.unwrap_or_default();
                 // What came meanwhile is the newest, unless even that is old by now.
-                self.is_suspect |= !self.newer.as_ref().is_some_and(|(at, _)| *at >= head);
+                self.is_behind = self.newer.as_ref().is_none_or(|(at, _)| *at < head);
             }
             Outcome::Appended(_, Err(_)) => {
                 // It may have been kept: the log says so.
@@ -307,6 +333,7 @@ impl Task {
         if let Some((at, state)) = self.newer.take()
             && self.at.is_some_and(|known| at > known)
         {
+            self.pace.note_rival(now);
             self.learn(at, state);
         }
     }
