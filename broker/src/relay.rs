@@ -319,3 +319,125 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const TIMING: Timing = Timing { heartbeat: Duration::from_secs(25), disconnect: Duration::from_secs(5) };
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn relay() -> (Arc<Relay>, Line) {
+        Relay::new(TIMING, WRITE_TIMEOUT)
+    }
+
+    async fn next(receiving: &mut Receiving) -> Option<Bytes> {
+        poll_fn(|cx| receiving.poll_next(cx)).await
+    }
+
+    async fn heard(line: &mut Line) -> Option<Vec<String>> {
+        poll_fn(|cx| line.poll_receive(cx, true)).await
+    }
+
+    fn streaming(relay: &Arc<Relay>) -> Receiving {
+        relay.receive(Transport::XhrStreaming, 1 << 20).unwrap()
+    }
+
+    fn texts(n_texts: usize) -> Vec<String> {
+        vec!["x".to_owned(); n_texts]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_wait_for_those_before_them_and_not_for_ever() {
+        let (relay, mut line) = relay();
+        let _receiving = streaming(&relay);
+        assert_eq!(relay.send(texts(1)).await, Ok(()));
+        let second = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.send(texts(2)).await }
+        });
+        assert_eq!(relay.send(texts(3)).await, Err(Unsent::Late));
+        assert_eq!(second.await.unwrap(), Err(Unsent::Late));
+        let third = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.send(texts(4)).await }
+        });
+        assert_eq!(heard(&mut line).await, Some(texts(1)));
+        assert_eq!(third.await.unwrap(), Ok(()));
+        assert_eq!(heard(&mut line).await, Some(texts(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_session_has_no_room_for_stays_where_it_is() {
+        let (relay, line) = relay();
+        let mut receiving = streaming(&relay);
+        assert_eq!(next(&mut receiving).await.unwrap(), "o\n");
+        let text = "x".repeat(1 << 10);
+        let mut n_taken = 0;
+        line.fill(|| {
+            n_taken += 1;
+            Some((&*text).into())
+        });
+        assert_eq!(n_taken, 64);
+        next(&mut receiving).await.unwrap();
+        line.fill(|| {
+            n_taken += 1;
+            Some((&*text).into())
+        });
+        assert_eq!(n_taken, 128);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_nothing_is_given_up() {
+        let (relay, mut line) = relay();
+        let mut stuck = streaming(&relay);
+        let begun = clock::monotonic();
+        assert_eq!(heard(&mut line).await, None);
+        let waited = clock::monotonic() - begun;
+        assert!(waited >= WRITE_TIMEOUT && waited < WRITE_TIMEOUT + Duration::from_secs(1), "{waited:?}");
+        assert_eq!(next(&mut stuck).await, None);
+        let mut late = relay.receive(Transport::XhrPolling, 1 << 20).unwrap();
+        assert_eq!(next(&mut late).await.unwrap(), "c[1002,\"Connection interrupted\"]\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_dropped_ends_the_session_and_its_end_is_told_for_a_while() {
+        let (relay, mut line) = relay();
+        let mut receiving = streaming(&relay);
+        assert_eq!(next(&mut receiving).await.unwrap(), "o\n");
+        drop(receiving);
+        assert_eq!(heard(&mut line).await, None);
+        let begun = clock::monotonic();
+        let lingering = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.linger().await }
+        });
+        let mut late = relay.receive(Transport::XhrPolling, 1 << 20).unwrap();
+        assert_eq!(next(&mut late).await.unwrap(), "c[1002,\"Connection interrupted\"]\n");
+        assert_eq!(relay.send(texts(1)).await, Err(Unsent::Closed));
+        lingering.await.unwrap();
+        assert!(relay.is_closed());
+        let waited = clock::monotonic() - begun;
+        assert!(waited >= TIMING.disconnect && waited < TIMING.disconnect * 2, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_send_are_told_when_the_session_ends() {
+        let (relay, line) = relay();
+        let receiving = streaming(&relay);
+        assert_eq!(relay.send(texts(1)).await, Ok(()));
+        let waiting = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.send(texts(1)).await }
+        });
+        tokio::task::yield_now().await;
+        drop((line, receiving));
+        let _lingering = tokio::spawn({
+            let relay = Arc::clone(&relay);
+            async move { relay.linger().await }
+        });
+        assert_eq!(waiting.await.unwrap(), Err(Unsent::Closed));
+    }
+}
