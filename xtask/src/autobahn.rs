@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
+
+use crate::suite::{self, Python, Server};
 
 /// The suite. It needs CPython 2.7, for which this is its last release.
 const SUITE: &str = "autobahntestsuite==0.8.2";
@@ -51,10 +51,10 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let folder = root.join("target/autobahn");
     fs::create_dir_all(&folder)?;
-    let python = Python::find(folder.join("python"))?;
-    python.install_suite(&folder.join("install.log"))?;
+    let python = Python::find(PYTHON_VARIABLE, folder.join("python"))?;
+    python.install("autobahntestsuite/wstest.py", &[SUITE], &folder.join("install.log"))?;
 
-    let server = Server::start(&build_echo(root)?)?;
+    let server = Server::start(&suite::build_example(root, "echo")?, "ws://")?;
     let report = folder.join("report");
     let specification = folder.join("fuzzingclient.json");
     let contents = json!({
@@ -69,7 +69,7 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
         fs::remove_dir_all(&report)?;
     }
     println!("{N_CASES} cases against {}; progress in {}", server.url, folder.join("wstest.log").display());
-    python.run_suite(&specification, &folder.join("wstest.log"))?;
+    run_suite(&python, &specification, &folder.join("wstest.log"))?;
     drop(server);
 
     let results = read_report(&report.join("index.json"))?;
@@ -84,119 +84,16 @@ pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
     }
 }
 
-/// An interpreter that can run the suite, and where the suite is installed for it.
-struct Python {
-    program: String,
-    packages: PathBuf,
-}
-
-impl Python {
-    fn find(packages: PathBuf) -> anyhow::Result<Self> {
-        let program = std::env::var(PYTHON_VARIABLE).unwrap_or_else(|_| "python2.7".to_owned());
-        let python = Self { program, packages };
-        let output =
-            python.command().args(["-c", "import sys; print(sys.version_info[:2] == (2, 7))"]).output();
-        let is_right = output.is_ok_and(|output| output.stdout.starts_with(b"True"));
-        ensure!(
-            is_right,
-            "the Autobahn test suite needs CPython 2.7, and `{}` is none: install it (`pyenv install 2.7.18`), or name \
-             an interpreter in {PYTHON_VARIABLE}",
-            python.program
-        );
-        Ok(python)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        // pyenv's `python2.7` is a script that wants to be told the version; others do not look.
-        if std::env::var_os("PYENV_VERSION").is_none() {
-            command.env("PYENV_VERSION", "2.7.18");
-        }
-        command
-    }
-
-    /// Installs the suite below `target/`, once.
-    fn install_suite(&self, log: &Path) -> anyhow::Result<()> {
-        if self.packages.join("autobahntestsuite/wstest.py").exists() {
-            return Ok(());
-        }
-        println!("installing {SUITE} into {}", self.packages.display());
-        let file = File::create(log)?;
-        let mut pip = self.command();
-        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--target"])
-            .arg(&self.packages)
-            .arg(SUITE);
-        let status = pip.stdout(file.try_clone()?).stderr(file).status()?;
-        ensure!(
-            status.success(),
-            "pip could not install {SUITE}; it needs a package index, a C compiler and OpenSSL's and libffi's headers; \
-             see {}",
-            log.display()
-        );
-        Ok(())
-    }
-
-    fn run_suite(&self, specification: &Path, log: &Path) -> anyhow::Result<()> {
-        // The suite's dependencies share name spaces through `.pth` files, which `PYTHONPATH` alone would not read.
-        const START: &str = "import site, sys; path = sys.argv.pop(1); sys.path.insert(0, path); \
-                             site.addsitedir(path); from autobahntestsuite import wstest; wstest.run()";
-        let file = File::create(log)?;
-        let mut wstest = self.command();
-        wstest.args(["-c", START]).arg(&self.packages).args(["-m", "fuzzingclient", "-s"]).arg(specification);
-        let status = wstest.stdout(file.try_clone()?).stderr(file).status()?;
-        ensure!(status.success(), "wstest stopped; see {}", log.display());
-        Ok(())
-    }
-}
-
-/// Builds the echo server and says where it is.
-fn build_echo(root: &Path) -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args([
-            "build",
-            "--package",
-            "bongsu",
-            "--example",
-            "echo",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(output.status.success(), "the echo server does not build");
-    let messages =
-        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    let mut artifacts = messages.filter(|message: &Value| message["target"]["name"] == "echo");
-    let echo = artifacts.find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from));
-    echo.context("cargo did not say where the echo server is")
-}
-
-/// The running echo server; ends with this value.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(program: &Path) -> anyhow::Result<Self> {
-        let mut child = Command::new(program).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().context("the server's output is piped")?;
-        let mut server = Self { child, url: String::new() };
-        BufReader::new(stdout).read_line(&mut server.url)?;
-        server.url.truncate(server.url.trim_end().len());
-        ensure!(server.url.starts_with("ws://"), "the echo server did not start");
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It fails only if the server ended by itself, which the report shows.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn run_suite(python: &Python, specification: &Path, log: &Path) -> anyhow::Result<()> {
+    // The suite's dependencies share name spaces through `.pth` files, which `PYTHONPATH` alone would not read.
+    const START: &str = "import site, sys; path = sys.argv.pop(1); sys.path.insert(0, path); \
+                         site.addsitedir(path); from autobahntestsuite import wstest; wstest.run()";
+    let file = File::create(log)?;
+    let mut wstest = python.command();
+    wstest.args(["-c", START]).arg(python.packages()).args(["-m", "fuzzingclient", "-s"]).arg(specification);
+    let status = wstest.stdout(file.try_clone()?).stderr(file).status()?;
+    ensure!(status.success(), "wstest stopped; see {}", log.display());
+    Ok(())
 }
 
 /// How bad a behavior is; a larger number is worse.

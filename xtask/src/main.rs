@@ -10,6 +10,8 @@ mod install;
 mod mutants;
 mod npm;
 mod processes;
+mod sockjs;
+mod suite;
 mod test;
 mod tidy;
 mod workspace;
@@ -52,6 +54,8 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Run the public test suite of SockJS against the broker's SockJS code
+    Sockjs,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Mutants => mutants::run(),
         Task::Faults(arguments) => faults::run(&arguments),
         Task::Audit => audit::run(),
+        Task::Sockjs => sockjs::run(),
         Task::Autobahn { bless } => {
             autobahn::run(if bless { autobahn::Mode::Bless } else { autobahn::Mode::Compare })
         }

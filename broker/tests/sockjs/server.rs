@@ -131,11 +131,7 @@ impl Http {
             let (name, value) = line.split_once(':')?;
             Some((name.to_ascii_lowercase(), value.trim().to_owned()))
         });
-        Answer {
-            status: status[..3].parse().unwrap(),
-            headers: headers.collect(),
-            body: String::new(),
-        }
+        Answer { status: status[..3].parse().unwrap(), headers: headers.collect(), body: String::new() }
     }
 
     async fn body(&mut self, head: &Answer) -> String {
