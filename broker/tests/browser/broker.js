@@ -12,11 +12,14 @@ const ADDRESS = /http:\/\/(127\.0\.0\.1:\d+)\//;
 export class Broker {
   #process;
   #folder;
+  #settings;
   /** `127.0.0.1:PORT`. */
   address;
 
-  static async start() {
+  /** Each setting as `key=value`. */
+  static async start(settings = []) {
     const broker = new Broker();
+    broker.#settings = settings.flatMap((setting) => ["--set", setting]);
     broker.#folder = await mkdtemp(join(tmpdir(), "bongsu-browser-"));
     await broker.#spawn("127.0.0.1:0");
     return broker;
@@ -36,7 +39,7 @@ export class Broker {
   async #spawn(listen) {
     const binary = process.env.BONGSU_BIN;
     if (!binary) throw new Error("BONGSU_BIN names the broker's program; build it with `cargo build -p bongsu`");
-    this.#process = spawn(binary, ["serve", "--listen", listen, "--data", this.#folder], {
+    this.#process = spawn(binary, ["serve", "--listen", listen, "--data", this.#folder, ...this.#settings], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     this.address = await new Promise((resolve, reject) => {
