@@ -235,6 +235,7 @@ impl State {
     pub fn poll_message(&mut self) -> Option<Message> {
         let said = self.dialog.poll_outgoing()?;
         self.writer.note(&self.carrier, &said);
+        self.writer.written_at = clock::monotonic();
         Some(carrier::message_of(&said))
     }
 

@@ -206,7 +206,7 @@ fn poll_relay(line: &mut Line, cx: &mut Context<'_>, outbound: &Outbound, wants_
         }
         Poll::Ready(None) => Poll::Ready(Turn::Gone),
         // The room may let a reader go on.
-        Poll::Pending if wants_task => Poll::Ready(Turn::Incoming(Vec::new())),
+        Poll::Pending if wants_task => Poll::Ready(Turn::Written),
         Poll::Pending => Poll::Pending,
     }
 }

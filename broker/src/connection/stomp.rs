@@ -33,7 +33,13 @@ impl Connection {
             }
             Effect::Settle { id, settled } => queues.settle(&outbound, id, settled),
             Effect::Cancel { subscription, forget } => queues.cancel(outbound.id(), subscription, forget),
-            Effect::Beat { send_after, dead_after } => self.timers.agree(send_after, dead_after),
+            Effect::Beat { send_after, dead_after } => {
+                if send_after.is_some() {
+                    // One sign of life is enough.
+                    outbound.lock().stop_heartbeat();
+                }
+                self.timers.agree(send_after, dead_after);
+            }
             Effect::Session(_) => {}
             // After its DISCONNECT the client closes: many take a broker that is faster for one that failed.
             Effect::Close(CloseReason::Normal) => self.timers.leave_soon(),

@@ -6,5 +6,6 @@ mod hostile;
 mod pages;
 mod server;
 mod sessions;
+mod stomp;
 mod transports;
 mod web_socket;

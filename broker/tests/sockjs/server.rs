@@ -29,9 +29,7 @@ impl Server {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::default();
-        settings.listen = "127.0.0.1:0".parse().unwrap();
-        change(&mut settings);
+        let settings = settings(change);
         let service =
             |prefix, language| Service { response_bytes: 4096, ..Service::new(prefix, language, &settings) };
         let services = vec![
@@ -43,6 +41,17 @@ impl Server {
         ];
         let node = Node::start(settings, Arc::new(MemoryStore::default()), None);
         let listener = Listener::bind(&node).unwrap().with_services(services);
+        Self::serve(node, listener)
+    }
+
+    /// The services that settings have.
+    pub(crate) fn start_own(change: impl FnOnce(&mut Settings)) -> Self {
+        let node = Node::start(settings(change), Arc::new(MemoryStore::default()), None);
+        let listener = Listener::bind(&node).unwrap();
+        Self::serve(node, listener)
+    }
+
+    fn serve(node: Arc<Node>, listener: Listener) -> Self {
         let url: http::Uri = listener.url().unwrap().parse().unwrap();
         tokio::spawn(listener.serve(Arc::clone(&node)));
         Self { address: url.authority().unwrap().as_str().parse().unwrap(), node }
@@ -73,6 +82,13 @@ impl Server {
     pub(crate) async fn client(&self) -> Http {
         Http::connect(self.address).await
     }
+}
+
+fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings::default();
+    settings.listen = "127.0.0.1:0".parse().unwrap();
+    change(&mut settings);
+    settings
 }
 
 /// An answer's beginning, and its body where that was waited for.
