@@ -104,6 +104,8 @@ fn mistakes_in_manifests_are_refused() {
     }
 }
 
+const POD_IP: &str = "10.1.2.3";
+
 /// A container's variables as the process sees them.
 fn environment(container: &Value) -> Vec<(OsString, OsString)> {
     let secret = manifest("secret.example.yaml").remove(0);
@@ -116,8 +118,9 @@ fn environment(container: &Value) -> Vec<(OsString, OsString)> {
         }
         match (entry["value"].as_str(), from["fieldRef"]["fieldPath"].as_str()) {
             (Some("/etc/bongsu/bongsu.toml"), _) => config.clone(),
-            (Some(value), _) => value.into(),
+            (Some(value), _) => value.replace("$(POD_IP)", POD_IP).into(),
             (None, Some("metadata.name")) => "bongsu-7d4b9c-x2x".into(),
+            (None, Some("status.podIP")) => POD_IP.into(),
             _ => panic!("{entry} has no value"),
         }
     };
@@ -151,8 +154,23 @@ fn a_pod_starts_with_the_settings_of_its_manifest_and_listens_where_that_says() 
         .collect();
     let admin = settings.admin.listen.expect("probes need it");
     assert!(!settings.listen.ip().is_loopback() && !admin.ip().is_loopback(), "others reach them");
-    let expected = [("admin", u64::from(admin.port())), ("clients", u64::from(settings.listen.port()))];
+    let gate = settings.cluster.listen.expect("other nodes forward to it").port();
+    let expected = [
+        ("admin", u64::from(admin.port())),
+        ("clients", u64::from(settings.listen.port())),
+        ("nodes", u64::from(gate)),
+    ];
     assert_eq!(ports, BTreeMap::from(expected));
+    let advertised = settings.cluster.advertise.expect("they find it");
+    assert_eq!(advertised.reveal(), format!("http://{POD_IP}:{gate}"));
+    let network = &manifest("network.yaml")[0]["spec"];
+    for way in ["ingress", "egress"] {
+        let rules = network[way].as_array().expect("a list");
+        let own = rules.iter().find(|rule| rule["ports"][0]["port"] == "nodes").expect("nodes reach each other");
+        let peer = if way == "ingress" { &own["from"] } else { &own["to"] };
+        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(&peer[0]["podSelector"]["matchLabels"], labels, "and nobody else does");
+    }
     // Without the Secret's tokens and without saying anything of strangers, no node would start.
     let open = environment(container).into_iter().filter(|(name, _)| name != "BONGSU_AUTH__TOKENS");
     let file = read("kubernetes/bongsu.toml").replace("subscribe = []\npublish = []\npresence = []", "");
@@ -276,6 +294,10 @@ fn the_nodes_of_the_compose_file_start_and_the_proxy_knows_them_all() {
         assert!(proxy.contains(&format!("check port {admin} ")), "the proxy asks another port than {admin}");
         let server = format!("server {name} {name}:{}\n", settings.listen.port());
         assert!(proxy.contains(&server), "the proxy has no {server}");
+        let gate = settings.cluster.listen.expect("other nodes forward to it").port();
+        let advertised = settings.cluster.advertise.expect("they find it");
+        assert_eq!(advertised.reveal(), format!("http://{name}:{gate}"));
+        assert!(service["ports"].is_null(), "nobody else reaches it");
         let grace = service["stop_grace_period"].as_str().and_then(|grace| grace.strip_suffix('s'));
         let grace = Duration::from_secs(grace.and_then(|grace| grace.parse().ok()).expect("seconds"));
         assert!(grace > settings.drain.grace + TELEMETRY_DEADLINE);

@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::has_no_request_after;
+use super::{Admission, has_no_request_after};
 use crate::limits::{
     HTTP_HEADER_BYTES_MAX, PEER_CONNECTION_WINDOW_BYTES, PEER_CONNECTIONS_MAX, PEER_HEADER_BYTES_MAX,
     PEER_INTRODUCTION_TIMEOUT, PEER_PING_INTERVAL, PEER_PING_TIMEOUT, PEER_REQUESTS_MAX, PEER_RESETS_MAX,
@@ -68,7 +68,12 @@ async fn answer(stream: TcpStream, address: SocketAddr, node: Arc<Node>, routes:
         let routes = routes.clone();
         async move {
             match admitted {
-                Ok(Admitted::Request(request)) => routes.call(request.map(Body::new)).await,
+                Ok(Admitted::Request(request)) => {
+                    let mut request = request.map(Body::new);
+                    // It takes no place: its client has one at the other node, and its session one here.
+                    request.extensions_mut().insert(Admission::default());
+                    routes.call(request).await
+                }
                 Ok(Admitted::Introduction(response)) => Ok(without_body(response)),
                 Err(refused) => Ok::<_, Infallible>(without_body(refused.refusal())),
             }
