@@ -1,11 +1,16 @@
 //! What was published, what was acknowledged, and what each subscriber saw; and the judgment over it.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::filter;
+use crate::transport::Transport;
 use crate::wire::Position;
+
+pub(crate) use judge::{Counts, Share};
 
 /// A message's number, unique in a run. Its message id is this in decimal.
 pub(crate) type Number = u64;
@@ -16,25 +21,28 @@ pub(crate) struct Ledger(Mutex<Books>);
 
 #[derive(Default)]
 struct Books {
-    /// All that was ever sent, acknowledged or not, and to which topic.
-    sent: HashMap<Number, String>,
-    /// Where the broker said that a message stands.
-    acknowledged: HashMap<Number, (String, Position)>,
+    /// All that was ever sent, acknowledged or not: to which topic, and by what.
+    sent: HashMap<Number, (String, Transport)>,
+    /// What the broker said that it has, and where, if it said that.
+    acknowledged: HashMap<Number, (String, Option<Position>)>,
     subscribers: Vec<Record>,
     violations: Vec<Violation>,
-    n_deliveries: u64,
     n_losses_told: u64,
 }
 
 /// What one subscriber saw.
-#[derive(Default)]
 struct Record {
+    transport: Transport,
     filters: Vec<String>,
     topics: HashMap<String, Seen>,
     /// Numbers of the probes that came.
     probes: BTreeSet<Number>,
-    /// The node that it is connected to, or was last.
+    /// The node that it is connected to, or was last, where its transport says so.
     node: String,
+    /// Why its last connection ended.
+    ended: String,
+    n_connections: u64,
+    n_deliveries: u64,
 }
 
 #[derive(Default)]
@@ -71,18 +79,8 @@ pub(crate) enum Broken {
 pub(crate) struct Violation {
     pub(crate) broken: Broken,
     pub(crate) text: String,
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Counts {
-    pub(crate) n_sent: u64,
-    pub(crate) n_acknowledged: u64,
-    /// Sent, never acknowledged, and in the log all the same: once, as promised.
-    pub(crate) n_unacknowledged_kept: u64,
-    pub(crate) n_deliveries: u64,
-    /// `lost` events that retention explains.
-    pub(crate) n_losses_told: u64,
+    /// The subscriber's that saw it.
+    pub(crate) transport: Option<Transport>,
 }
 
 /// Topics under this filter keep only their newest messages: there, and only there, may `lost` come.
@@ -90,22 +88,37 @@ pub(crate) const SHORT_FILTER: &str = "short/#";
 
 impl Ledger {
     /// Adds a subscriber with these filters, which reads everything from the earliest message on, and returns its number.
-    pub(crate) fn subscriber(&self, filters: Vec<String>) -> usize {
+    pub(crate) fn subscriber(&self, transport: Transport, filters: Vec<String>) -> usize {
         let mut books = self.books();
-        books.subscribers.push(Record { filters, ..Record::default() });
+        books.subscribers.push(Record {
+            transport,
+            filters,
+            topics: HashMap::new(),
+            probes: BTreeSet::new(),
+            node: String::new(),
+            ended: String::new(),
+            n_connections: 0,
+            n_deliveries: 0,
+        });
         books.subscribers.len() - 1
     }
 
     /// A message is about to be sent.
-    pub(crate) fn sent(&self, number: Number, topic: &str) {
-        self.books().sent.insert(number, topic.to_owned());
+    pub(crate) fn sent(&self, number: Number, topic: &str, by: Transport) {
+        self.books().sent.insert(number, (topic.to_owned(), by));
+    }
+
+    /// A message was acknowledged by a transport that says nothing of positions.
+    pub(crate) fn taken(&self, number: Number, topic: &str) {
+        self.books().acknowledged.insert(number, (topic.to_owned(), None));
     }
 
     /// A message was acknowledged, perhaps once more.
     pub(crate) fn acknowledged(&self, number: Number, topic: &str, position: Position) {
         let mut books = self.books();
-        let before = books.acknowledged.insert(number, (topic.to_owned(), position));
-        if let Some((_, before)) = before.filter(|(_, before)| *before != position) {
+        let before = books.acknowledged.insert(number, (topic.to_owned(), Some(position)));
+        let before = before.and_then(|(_, before)| before);
+        if let Some(before) = before.filter(|before| *before != position) {
             books.violate(
                 Broken::Doubled,
                 format!("{topic}: {number} was acknowledged at {before} and at {position}"),
@@ -121,11 +134,15 @@ impl Ledger {
     /// A message came to a subscriber.
     pub(crate) fn delivered(&self, subscriber: usize, topic: &str, position: Position, id: &str) {
         let mut books = self.books();
-        books.n_deliveries += 1;
+        let transport = books.subscribers[subscriber].transport;
+        books.subscribers[subscriber].n_deliveries += 1;
         let Ok(number) = id.parse::<Number>() else {
-            return books.violate(
+            return books.violate_by(
+                Some(transport),
                 Broken::Unexplained,
-                format!("{topic}: a message {id:?} that nobody sent, at {position}"),
+                format!(
+                    "{topic} to subscriber {subscriber}: a message {id:?} that nobody sent, at {position}"
+                ),
             );
         };
         let record = &mut books.subscribers[subscriber];
@@ -151,32 +168,29 @@ impl Ledger {
             }),
         };
         if let Some((broken, why)) = wrong {
-            books.violate(
-                broken,
-                format!("{topic} to subscriber {subscriber}: {number} at {position}, but {why}"),
-            );
+            let text = format!("{topic} to subscriber {subscriber}: {number} at {position}, but {why}");
+            books.violate_by(Some(transport), broken, text);
         }
     }
 
     /// A subscriber was told that offsets are lost to it.
     pub(crate) fn lost(&self, subscriber: usize, topic: &str, epoch: u64, from: u64, until: u64) {
         let mut books = self.books();
+        let transport = Some(books.subscribers[subscriber].transport);
         let seen = books.subscribers[subscriber].topics.entry(topic.to_owned()).or_default();
         let known = seen.known.map_or(0, |known| known.offset);
         seen.known = seen.known.max(Some(Position { epoch, offset: until }));
         seen.lost.push((from, until));
         if !filter::matches(SHORT_FILTER, topic) {
-            books.violate(
-                Broken::Unexplained,
-                format!("{topic} to subscriber {subscriber}: lost {from} to {until}, where nothing is ever trimmed"),
+            let text = format!(
+                "{topic} to subscriber {subscriber}: lost {from} to {until}, where nothing is ever trimmed"
             );
+            books.violate_by(transport, Broken::Unexplained, text);
         } else if from > known + 1 {
-            books.violate(
-                Broken::SilentGap,
-                format!(
-                    "{topic} to subscriber {subscriber}: lost {from} to {until}, but {known} came before"
-                ),
+            let text = format!(
+                "{topic} to subscriber {subscriber}: lost {from} to {until}, but {known} came before"
             );
+            books.violate_by(transport, Broken::SilentGap, text);
         } else {
             books.n_losses_told += 1;
         }
@@ -184,7 +198,51 @@ impl Ledger {
 
     /// A subscriber has a new connection.
     pub(crate) fn connected(&self, subscriber: usize, node: &str) {
-        node.clone_into(&mut self.books().subscribers[subscriber].node);
+        let record = &mut self.books().subscribers[subscriber];
+        node.clone_into(&mut record.node);
+        record.n_connections += 1;
+    }
+
+    /// A subscriber's connection is over.
+    pub(crate) fn disconnected(&self, subscriber: usize, why: &anyhow::Error) {
+        self.books().subscribers[subscriber].ended = format!("{why:#}");
+    }
+
+    /// How far the slowest of those that read this topic has come.
+    pub(crate) fn slowest(&self, topic: &str) -> u64 {
+        let books = self.books();
+        let readers = books.subscribers.iter().filter(|record| filter::any_matches(&record.filters, topic));
+        let known = readers.map(|record| record.topics.get(topic).and_then(|seen| seen.known));
+        known.map(|known| known.map_or(0, |known| known.offset)).min().unwrap_or_default()
+    }
+
+    /// How far the fastest of them has come.
+    pub(crate) fn fastest(&self, topic: &str) -> u64 {
+        let books = self.books();
+        let known = books.subscribers.iter().filter_map(|record| record.topics.get(topic)?.known);
+        known.map(|known| known.offset).max().unwrap_or_default()
+    }
+
+    /// How far each of them has come, and why it was cut off last, for people.
+    pub(crate) fn progress(&self, topic: &str) -> String {
+        let books = self.books();
+        let texts = books.subscribers.iter().map(|record| {
+            let known = record.topics.get(topic).and_then(|seen| seen.known);
+            let known = known.map_or_else(|| "nothing".to_owned(), |known| known.to_string());
+            format!("{}: {known} ({})", record.transport, record.ended)
+        });
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What one of them got of it, in order.
+    pub(crate) fn sequence(&self, subscriber: usize, topic: &str) -> Vec<(Position, Number)> {
+        let seen = |record: &Record| record.topics.get(topic).map(|seen| seen.messages.clone());
+        seen(&self.books().subscribers[subscriber]).unwrap_or_default()
+    }
+
+    /// Connections that it had so far.
+    pub(crate) fn n_connections(&self, subscriber: usize) -> u64 {
+        self.books().subscribers[subscriber].n_connections
     }
 
     /// Whether every subscriber that reads this topic has got this probe.
@@ -195,15 +253,19 @@ impl Ledger {
     /// The subscribers that have not got this probe, for people.
     pub(crate) fn without(&self, probe: Number, topic: &str) -> String {
         let books = self.books();
-        let texts = books
-            .without(probe, topic)
-            .map(|(idx, record)| format!("{idx} on {} ({})", record.node, record.filters.join(" ")));
+        let texts =
+            books.without(probe, topic).map(|(idx, Record { transport, filters, node, ended, .. })| {
+                format!(
+                    "{idx} by {transport} on {node:?} ({}), whose last one ended: {ended}",
+                    filters.join(" ")
+                )
+            });
         texts.collect::<Vec<_>>().join(", ")
     }
 
     /// Topics that anybody ever published to.
     pub(crate) fn topics(&self) -> BTreeSet<String> {
-        self.books().sent.values().cloned().collect()
+        self.books().sent.values().map(|(topic, _)| topic.clone()).collect()
     }
 
     /// A subscriber and a topic of which it has not come to the head, if there is one.
@@ -223,113 +285,8 @@ impl Ledger {
         ))
     }
 
-    /// Compares everything with the logs as the broker has them at the end.
-    pub(crate) fn judge(&self, logs: &BTreeMap<String, Vec<(Position, String)>>) -> (Counts, Vec<Violation>) {
-        let mut books = self.books();
-        let mut found = Vec::new();
-        let mut places: HashMap<Number, Position> = HashMap::new();
-        for (topic, log) in logs {
-            judge_log(topic, log, &books, &mut places, &mut found);
-            for (subscriber, record) in books.subscribers.iter().enumerate() {
-                if filter::any_matches(&record.filters, topic) {
-                    judge_record(topic, log, subscriber, record, &mut found);
-                }
-            }
-        }
-        for (number, (topic, position)) in &books.acknowledged {
-            match places.get(number) {
-                Some(place) if place == position => {}
-                Some(place) => found.push(Broken::Forked.because(format!(
-                    "{topic}: {number} was acknowledged at {position} and stands at {place}"
-                ))),
-                None if filter::matches(SHORT_FILTER, topic) => {}
-                None => found.push(
-                    Broken::Lost
-                        .because(format!("{topic}: {number} was acknowledged at {position} and is gone")),
-                ),
-            }
-        }
-        let n_unacknowledged_kept =
-            places.keys().filter(|number| !books.acknowledged.contains_key(number)).count() as u64;
-        books.violations.append(&mut found);
-        let counts = Counts {
-            n_sent: books.sent.len() as u64,
-            n_acknowledged: books.acknowledged.len() as u64,
-            n_unacknowledged_kept,
-            n_deliveries: books.n_deliveries,
-            n_losses_told: books.n_losses_told,
-        };
-        (counts, books.violations.clone())
-    }
-
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The log by itself: contiguous, each message once, each one of ours.
-fn judge_log(
-    topic: &str,
-    log: &[(Position, String)],
-    books: &Books,
-    places: &mut HashMap<Number, Position>,
-    found: &mut Vec<Violation>,
-) {
-    for (position, id) in log {
-        let number = id
-            .parse::<Number>()
-            .ok()
-            .filter(|number| books.sent.get(number).is_some_and(|sent| sent == topic));
-        match number {
-            None => found
-                .push(Broken::Unexplained.because(format!("{topic}: {id:?} at {position} was never sent"))),
-            Some(number) => {
-                if let Some(other) = places.insert(number, *position) {
-                    found.push(
-                        Broken::Doubled
-                            .because(format!("{topic}: {number} stands at {other} and at {position}")),
-                    );
-                }
-            }
-        }
-    }
-    for pair in log.windows(2).filter(|pair| pair[1].0 != pair[0].0.next()) {
-        found.push(
-            Broken::SilentGap.because(format!("{topic}: {} follows {} in the log", pair[1].0, pair[0].0)),
-        );
-    }
-}
-
-/// One subscriber against the log: all of it, at the same positions, but for what it was told is lost.
-fn judge_record(
-    topic: &str,
-    log: &[(Position, String)],
-    subscriber: usize,
-    record: &Record,
-    found: &mut Vec<Violation>,
-) {
-    let nothing = Seen::default();
-    let seen = record.topics.get(topic).unwrap_or(&nothing);
-    let by_position: HashMap<Position, Number> = seen.messages.iter().copied().collect();
-    for (position, id) in log {
-        match by_position.get(position) {
-            Some(number) if *id == number.to_string() => {}
-            Some(number) => found.push(Broken::Forked.because(format!(
-                "{topic} to subscriber {subscriber}: {number} came at {position}, where the log has {id}"
-            ))),
-            None if seen.lost.iter().any(|(from, until)| (*from..=*until).contains(&position.offset)) => {}
-            None => found.push(
-                Broken::Lost
-                    .because(format!("{topic} to subscriber {subscriber}: {id} at {position} never came")),
-            ),
-        }
-    }
-    if let (Some((head, _)), Some((last, number))) = (log.last(), seen.messages.last())
-        && last > head
-    {
-        found.push(Broken::Forked.because(format!(
-            "{topic} to subscriber {subscriber}: {number} came at {last}, past the end of the log at {head}"
-        )));
     }
 }
 
@@ -341,11 +298,15 @@ impl Books {
     }
 
     fn violate(&mut self, broken: Broken, text: String) {
+        self.violate_by(None, broken, text);
+    }
+
+    fn violate_by(&mut self, transport: Option<Transport>, broken: Broken, text: String) {
         // Said when it happens, beside the fault that is under way. A run that goes wrong goes wrong a million times.
         if self.violations.len() < 50 {
             eprintln!("!! {broken}: {text}");
         }
-        self.violations.push(Violation { broken, text });
+        self.violations.push(Violation { broken, text, transport });
     }
 }
 
@@ -362,7 +323,7 @@ impl Broken {
     ];
 
     pub(crate) const fn because(self, text: String) -> Violation {
-        Violation { broken: self, text }
+        Violation { broken: self, text, transport: None }
     }
 }
 

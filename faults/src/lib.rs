@@ -5,20 +5,24 @@
 //! do the rest, so a seed repeats a run's plan and not its every turn. Not the job: finding the smallest failing run, which is what
 //! the simulation is for.
 //!
-//! A map: `wire` speaks the protocol, `publisher` and `subscriber` behave as `docs/protocol.md` wants clients to, `ledger`
-//! judges; `world` holds the servers and nodes, `proxy` and `island` the network between them, `fault` what breaks; `phase` runs it all
-//! over one topology, `experiments` asks single questions, and `report` writes down the answers.
+//! A map: `transport` names the ways in, `wire` speaks their protocols, `publisher` and `reader` behave as the broker's documents want clients
+//! to, `ledger` judges; `world` holds the servers and nodes, `proxy` and `island` the network between them, `fault` what breaks; `phase` runs it all,
+//! with the `crowd` of readers and publishers, over one topology, `one_topic` looks at
+//! one log through all readers, `experiments` asks single questions, and `report` writes down the answers.
 
+mod crowd;
 mod experiments;
 mod fault;
 mod filter;
 mod island;
 mod ledger;
+mod one_topic;
 mod phase;
 mod proxy;
 mod publisher;
+mod reader;
 mod report;
-mod subscriber;
+mod transport;
 mod wire;
 mod world;
 
@@ -27,7 +31,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
+use ledger::Broken;
 use phase::{Faults, Outcome, Plan};
+use reader::Flaw;
+use transport::Transport;
 use world::Topology;
 
 /// What to run.
@@ -106,6 +113,34 @@ pub async fn run_short(seed: u64) -> anyhow::Result<()> {
     let (sentinel, cluster) =
         tokio::try_join!(phase::run(plan(Topology::Sentinel)), phase::run(plan(Topology::Cluster)))?;
     verdict(&[standalone, sentinel, cluster], &[])
+}
+
+/// One topic, read in every way that there is, while the node that most readers are on is killed and started again.
+///
+/// # Errors
+/// Not all readers got the same messages at the same offsets, each once, or a message that was acknowledged is missing.
+pub async fn run_one_topic(seed: u64) -> anyhow::Result<()> {
+    let broker = world::broker()?;
+    let seen = one_topic::run(Topology::Standalone, &broker, Flaw::None, seed).await?;
+    verdict(&[], &seen.violations.into_iter().map(|violation| violation.text).collect::<Vec<_>>())
+}
+
+/// The same over one node, with readers that miss the first message after they resumed: does the checker see it?
+///
+/// # Errors
+/// It does not, in one of the transports.
+pub async fn run_one_topic_with_flaws(seed: u64) -> anyhow::Result<()> {
+    let broker = world::broker()?;
+    let seen = one_topic::run(Topology::Alone, &broker, Flaw::Skips, seed).await?;
+    for transport in Transport::READERS {
+        let is_noticed = |broken: Broken| {
+            let mut own = seen.violations.iter().filter(|violation| violation.transport == Some(*transport));
+            own.any(|violation| violation.broken == broken)
+        };
+        ensure!(is_noticed(Broken::SilentGap), "{transport}: the gap was not noticed");
+        ensure!(is_noticed(Broken::Lost), "{transport}: the loss was not noticed");
+    }
+    Ok(())
 }
 
 fn verdict(outcomes: &[Outcome], failures: &[String]) -> anyhow::Result<()> {

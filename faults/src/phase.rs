@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -13,10 +13,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::crowd::{self, Member};
 use crate::fault::Fault;
 use crate::ledger::{Broken, Counts, Ledger, Number, Violation};
 use crate::publisher::{self, Publisher};
-use crate::subscriber::Subscriber;
+use crate::reader::{Flaw, Subscriber};
 use crate::wire::{Connection, Position};
 use crate::world::{Network, Topology, World};
 
@@ -52,29 +53,6 @@ const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// Topics that every subscriber reads: one by name, and one that half of them read by a pattern only.
 const PROBES: [&str; 2] = ["probe", "rooms/probe/chat"];
 
-/// What subscribers read, besides the probes: by name, by pattern, and both.
-const FILTERS: [&[&str]; 10] = [
-    &["orders/0", "orders/1", "orders/2", "orders/3", "orders/4", "orders/5", "rooms/probe/chat", "probe"],
-    &["orders/0", "short/0", "rooms/probe/chat", "probe"],
-    &["rooms/0/chat", "rooms/1/chat", "orders/5", "rooms/probe/chat", "probe"],
-    &["rooms/2/deep/er", "orders/3", "rooms/probe/chat", "probe"],
-    &["orders/+", "rooms/probe/chat", "probe"],
-    &["rooms/#", "probe"],
-    &["rooms/+/chat", "probe"],
-    &["rooms/+/chat", "rooms/#", "orders/2", "probe"],
-    &["#"],
-    &["short/+", "rooms/+/deep/#", "rooms/probe/+", "probe"],
-];
-
-/// What subscribers read that stay away for a while: nobody waits for them, and what was trimmed meanwhile is lost to them.
-const SLEEPY_FILTERS: [&[&str]; 2] = [&["short/0", "orders/1"], &["short/#", "rooms/+/deep/#"]];
-
-/// Connections that publish.
-pub(crate) const N_PUBLISHERS: usize = 3;
-
-/// Connections that subscribe.
-pub(crate) const N_SUBSCRIBERS: usize = FILTERS.len() * 2 + SLEEPY_FILTERS.len();
-
 /// Runs a phase.
 ///
 /// # Errors
@@ -87,31 +65,34 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
     let (stop_subscribers, subscribers_stop) = watch::channel(false);
     let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
     let mut random = StdRng::seed_from_u64(plan.seed);
-    for idx in 0..N_SUBSCRIBERS {
-        let sleepy = idx.checked_sub(FILTERS.len() * 2);
-        let filters = sleepy.map_or(FILTERS[idx % FILTERS.len()], |idx| SLEEPY_FILTERS[idx]);
+    for Member { transport, filters, restless, away } in crowd::readers() {
         let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
-        let number = ledger.subscriber(filters.clone());
         let subscriber = Subscriber {
-            proxy: world.front.address(),
+            transport,
+            ways: vec![world.front.address()],
+            number: ledger.subscriber(transport, filters.clone()),
             filters,
-            number,
             ledger: Arc::clone(&ledger),
             seed: random.random(),
-            // One of each stays, one comes and goes.
-            restless: (idx >= FILTERS.len()).then_some(Duration::from_secs(5)),
-            away: sleepy.map_or(Duration::ZERO, |_| Duration::from_secs(6)),
+            restless,
+            away,
+            flaw: Flaw::None,
         };
-        subscribers.spawn(subscriber.run(subscribers_stop.clone()));
+        for part in subscriber.split() {
+            subscribers.spawn(part.run(subscribers_stop.clone()));
+        }
     }
-    for idx in 0..N_PUBLISHERS {
+    for (idx, transport) in crowd::publishers(plan.topology).enumerate() {
         let publisher = Publisher {
-            proxy: world.front.address(),
+            transport,
+            way: world.front.address(),
+            database: world.database.clone(),
             ledger: Arc::clone(&ledger),
             first: (idx as Number + 1) * 1_000_000_000,
             seed: random.random(),
-            pause: Duration::from_millis(50),
+            pause: crowd::pause_of(transport),
             batch_max: 4,
+            topic: None,
         };
         publishers.spawn(publisher.run(publishers_stop.clone()));
     }
@@ -227,11 +208,24 @@ async fn probe(world: &World, ledger: &Ledger, n_probes: &mut Number) -> anyhow:
     Ok(since.elapsed())
 }
 
+/// The logs as the broker has them, by topic.
+pub(crate) type Logs = BTreeMap<String, Vec<(Position, String)>>;
+
 /// Reads every log from the broker and waits until all subscribers have come to its head.
-async fn settle(world: &World, ledger: &Ledger) -> anyhow::Result<BTreeMap<String, Vec<(Position, String)>>> {
+pub(crate) async fn settle(world: &World, ledger: &Ledger) -> anyhow::Result<Logs> {
     let mut logs = BTreeMap::new();
     let mut connection = None;
     let deadline = Instant::now() + RECOVERY_MAX;
+    // What was published in SQL stands in its log a little after it was committed.
+    while let Some(database) = world.database.clone() {
+        let ask = move || database.primary().try_sql("select count(*) from bongsu.outbox");
+        let left = tokio::task::spawn_blocking(ask).await?;
+        if left.as_deref().map(str::trim) == Ok("0") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the outbox is not empty: {left:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
     for topic in ledger.topics() {
         let log = loop {
             let read = async {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::experiments::{FIRST_TOPICS, Findings, N_SUBSCRIBERS, N_TOPICS};
 use crate::fault::Fault;
-use crate::ledger::{Broken, Counts};
-use crate::phase::{self, Outcome};
-use crate::world::N_NODES;
-use crate::{Options, experiments};
+use crate::ledger::{Broken, Counts, Share};
+use crate::phase::Outcome;
+use crate::transport::Transport;
+use crate::world::{N_NODES, Topology};
+use crate::{Options, crowd, experiments};
 
 /// The whole report. It names nothing of this machine but its size.
 pub(crate) fn write(options: &Options, broker: &Path, outcomes: &[Outcome], findings: &Findings) -> String {
@@ -23,6 +24,7 @@ pub(crate) fn write(options: &Options, broker: &Path, outcomes: &[Outcome], find
     );
     if !outcomes.is_empty() {
         totals(&mut text, outcomes);
+        transports(&mut text, outcomes);
         recoveries(&mut text, outcomes);
     }
     experiments(&mut text, findings);
@@ -37,11 +39,11 @@ fn set_up(build: &str) -> String {
         "This file is written by that command. {N_NODES} nodes (`bongsu serve`, {build} build), Postgres with a synchronous standby (both in \
          `postgres.url`), Redis (alone, then behind\nSentinel, then as a Cluster of three masters with replicas), and in front of the nodes a \
          TCP proxy that takes them in turn, all as processes on\none machine with {n_cores} cores, which they share with the checker. The \
-         checker speaks `bongsu.v1.json` with code of its own: {} publishers repeat what was not\nanswered under the same message id, {} \
-         subscribers with exact filters and with wildcards resume by position on whatever node they get; half of them also come and go\nof their \
-         own accord. Subscribers connect again after a random time of up to 1 s, then 2 s, then 4 s, as `docs/protocol.md` asks.\n",
-        phase::N_PUBLISHERS,
-        phase::N_SUBSCRIBERS,
+         checker speaks every protocol with code of its own: {} publishers repeat what was not\nanswered under the same message id, {} \
+         readers with exact filters and with wildcards resume by position on whatever node they get; half of them also come and go\nof their \
+         own accord. Readers connect again after a random time of up to 1 s, then 2 s, then 4 s, as `docs/protocol.md` asks.\n",
+        crowd::publishers(Topology::Standalone).count(),
+        crowd::readers().count(),
     )
 }
 
@@ -75,6 +77,31 @@ fn totals(text: &mut String, outcomes: &[Outcome]) {
         "\nLost: an acknowledged message that is not in the log at its position, or one in the log that a subscriber never got. Doubled: twice on \
          one\nconnection, or again after a resume by position, or twice in the log. A silent gap: an offset that was skipped without `lost`.\n"
     );
+}
+
+fn transports(text: &mut String, outcomes: &[Outcome]) {
+    let _ = writeln!(
+        text,
+        "## By transport\n\nAll of the above together. Every reader's messages stand at the same offsets in the log, which is read in native JSON at the \
+         end; every\nmessage that was acknowledged is in it. Connections are those of readers on which something was answered.\n\n\
+         | transport | readers | connections | deliveries | messages sent | acknowledged | violations |\n\
+         |---|---:|---:|---:|---:|---:|---:|"
+    );
+    for transport in Transport::ALL {
+        let shares = outcomes.iter().filter_map(|outcome| outcome.counts.by_transport.get(&transport));
+        let sum = |of: fn(&Share) -> u64| shares.clone().map(of).sum::<u64>();
+        let _ = writeln!(
+            text,
+            "| {transport} | {} | {} | {} | {} | {} | {} |",
+            shares.clone().map(|share| share.n_readers).max().unwrap_or_default(),
+            sum(|share| share.n_connections),
+            sum(|share| share.n_deliveries),
+            sum(|share| share.n_sent),
+            sum(|share| share.n_acknowledged),
+            sum(|share| share.n_violations),
+        );
+    }
+    text.push('\n');
 }
 
 fn n_faults(outcome: &Outcome) -> usize {

@@ -87,6 +87,14 @@ impl Postgres {
         sql(&self.url(), statements)
     }
 
+    /// The same on a server that may be down, paused or no primary.
+    ///
+    /// # Errors
+    /// What `psql` said. Whether a statement was committed is then unknown.
+    pub fn try_sql(&self, statements: &str) -> Result<String, String> {
+        try_sql(&self.url(), statements)
+    }
+
     /// Ends it in good order, and connections with it.
     pub fn stop(&self) {
         // SIGINT is Postgres's fast shutdown: SIGTERM would wait for clients to leave.
@@ -173,11 +181,15 @@ const STANDBY: &str = "standby";
 
 /// Runs statements in a database, each in a transaction of its own, and returns their rows.
 fn sql(url: &str, statements: &str) -> String {
+    try_sql(url, statements).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_sql(url: &str, statements: &str) -> Result<String, String> {
     let mut psql = Command::new(binary("psql"));
     psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", url]);
     // Each option runs by itself: `create database` and `alter system` take no transaction around them.
     psql.args(statements.split("; ").map(|statement| format!("--command={statement}")));
-    process::run(&mut psql).unwrap_or_else(|error| panic!("{error}"))
+    process::run(&mut psql)
 }
 
 fn launch(fill: impl Fn(&Path) -> Command) -> Postgres {

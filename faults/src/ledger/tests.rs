@@ -9,9 +9,9 @@ const fn at(offset: u64) -> Position {
 /// One subscriber of `a` and of what is short, to whom these messages came; and the log.
 fn judged(came: &[(u64, u64)], log: &[(u64, u64)], acknowledged: &[(u64, u64)]) -> Vec<Broken> {
     let ledger = Ledger::default();
-    let subscriber = ledger.subscriber(vec!["a".to_owned()]);
+    let subscriber = ledger.subscriber(Transport::Json, vec!["a".to_owned()]);
     for (_, number) in log.iter().chain(acknowledged) {
-        ledger.sent(*number, "a");
+        ledger.sent(*number, "a", Transport::Json);
     }
     for (offset, number) in acknowledged {
         ledger.acknowledged(*number, "a", at(*offset));
@@ -55,8 +55,8 @@ fn each_broken_promise_is_noticed() {
 fn a_loss_is_explained_by_retention_and_by_nothing_else() {
     for (topic, expected) in [("short/1", None), ("a", Some(Broken::Unexplained))] {
         let ledger = Ledger::default();
-        let subscriber = ledger.subscriber(vec![topic.to_owned()]);
-        ledger.sent(13, topic);
+        let subscriber = ledger.subscriber(Transport::Json, vec![topic.to_owned()]);
+        ledger.sent(13, topic, Transport::Json);
         ledger.lost(subscriber, topic, 1, 1, 2);
         ledger.delivered(subscriber, topic, at(3), "13");
         let log = BTreeMap::from([(topic.to_owned(), vec![(at(3), "13".to_owned())])]);
@@ -68,7 +68,7 @@ fn a_loss_is_explained_by_retention_and_by_nothing_else() {
 #[test]
 fn a_subscriber_that_is_behind_is_named() {
     let ledger = Ledger::default();
-    let subscriber = ledger.subscriber(vec!["a".to_owned()]);
+    let subscriber = ledger.subscriber(Transport::Json, vec!["a".to_owned()]);
     let heads = BTreeMap::from([("a".to_owned(), at(1)), ("b".to_owned(), at(1))]);
     assert!(ledger.behind(&heads).is_some());
     ledger.delivered(subscriber, "a", at(1), "11");

@@ -1,23 +1,31 @@
-//! A publisher that repeats what was not answered with the same message id, until it is.
+//! Publishers that repeat what was not answered with the same message id, until it is, by whatever way in.
+
+mod desk;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::ledger::{Broken, Ledger, Number};
+use crate::transport::Transport;
 use crate::wire::{Connection, Position, Refusal};
+use crate::world::Database;
+use desk::Desk;
 
 /// What a publisher is made of.
 pub(crate) struct Publisher {
-    pub(crate) proxy: SocketAddr,
+    pub(crate) transport: Transport,
+    pub(crate) way: SocketAddr,
+    /// For the one that publishes there.
+    pub(crate) database: Option<Arc<Database>>,
     pub(crate) ledger: Arc<Ledger>,
     /// Its messages are numbered from here.
     pub(crate) first: Number,
@@ -26,15 +34,28 @@ pub(crate) struct Publisher {
     pub(crate) pause: Duration,
     /// Messages of a batch, at most.
     pub(crate) batch_max: usize,
+    /// Where they go: one topic, or the mix of topics that a run has.
+    pub(crate) topic: Option<&'static str>,
 }
 
 /// A message on its way.
 struct Message {
     number: Number,
     topic: String,
-    position: Option<Position>,
+    fate: Fate,
     /// Whether it was sent on a connection whose reply did not come.
     is_repeated: bool,
+}
+
+/// What the broker said of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing.
+    Open,
+    /// That it has it.
+    Taken,
+    /// That it has it at this position.
+    At(Position),
 }
 
 /// Of the messages whose fate is unknown, one in this many is not repeated: it may be there once or not at all.
@@ -44,40 +65,35 @@ impl Publisher {
     /// Publishes until `stop` says so; what is under way then is brought to its end.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         let mut random = StdRng::seed_from_u64(self.seed);
-        let mut connection = None;
+        let mut desk = None;
         let mut number = self.first;
         while !*stop.borrow() {
             let n_messages = random.random_range(1..=self.batch_max);
             let mut batch: Vec<Message> = (0..n_messages)
                 .map(|_| {
                     number += 1;
-                    let topic = topic(&mut random);
-                    self.ledger.sent(number, &topic);
-                    Message { number, topic, position: None, is_repeated: false }
+                    let topic = self.topic.map_or_else(|| topic(&mut random), str::to_owned);
+                    self.ledger.sent(number, &topic, self.transport);
+                    Message { number, topic, fate: Fate::Open, is_repeated: false }
                 })
                 .collect();
-            self.bring_home(&mut batch, &mut connection, &mut random).await;
+            self.bring_home(&mut batch, &mut desk, &mut random).await;
             sleep(self.pause).await;
         }
     }
 
     /// Sends a batch until every message in it was acknowledged or given up.
-    async fn bring_home(
-        &self,
-        batch: &mut Vec<Message>,
-        connection: &mut Option<Connection>,
-        random: &mut StdRng,
-    ) {
-        while batch.iter().any(|message| message.position.is_none()) {
-            match self.send(batch, connection).await {
+    async fn bring_home(&self, batch: &mut Vec<Message>, desk: &mut Option<Desk>, random: &mut StdRng) {
+        while batch.iter().any(|message| message.fate == Fate::Open) {
+            match self.send(batch, desk).await {
                 Ok(wait) => sleep(wait).await,
                 Err(_) => {
-                    *connection = None;
+                    *desk = None;
                     for message in batch.iter_mut() {
                         message.is_repeated = true;
                     }
                     batch.retain(|message| {
-                        message.position.is_some() || random.random_range(0..GIVEN_UP_ONE_IN) > 0
+                        message.fate != Fate::Open || random.random_range(0..GIVEN_UP_ONE_IN) > 0
                     });
                     sleep(Duration::from_millis(random.random_range(20..200))).await;
                 }
@@ -86,7 +102,7 @@ impl Publisher {
         // What was sent once, on one connection, is stored in the order of sending.
         let mut newest: HashMap<&str, Position> = HashMap::new();
         for message in batch.iter().filter(|message| !message.is_repeated) {
-            let position = message.position.expect("the loop above ends when all have one");
+            let Fate::At(position) = message.fate else { continue };
             let before = newest.insert(&message.topic, position);
             if before.is_some_and(|before| before >= position) {
                 let text = format!(
@@ -98,42 +114,33 @@ impl Publisher {
         }
     }
 
-    /// Sends what has no position yet and takes in the answers. Returns how long to wait before the rest.
-    async fn send(
-        &self,
-        batch: &mut [Message],
-        connection: &mut Option<Connection>,
-    ) -> anyhow::Result<Duration> {
-        if connection.is_none() {
-            *connection = Some(Connection::open(self.proxy).await?);
+    /// Sends what has no answer yet and takes in the answers. Returns how long to wait before the rest.
+    async fn send(&self, batch: &mut [Message], desk: &mut Option<Desk>) -> anyhow::Result<Duration> {
+        if desk.is_none() {
+            *desk = Some(Desk::open(self).await?);
         }
-        let connection = connection.as_mut().expect("it was just made");
+        let desk = desk.as_mut().expect("it was just made");
         let mut open: Vec<&mut Message> =
-            batch.iter_mut().filter(|message| message.position.is_none()).collect();
-        let messages: Vec<Value> = open
-            .iter()
-            .map(|message| json!({ "topic": message.topic, "data": message.number, "id": message.number.to_string() }))
-            .collect();
-        let id = connection.request("publish", json!({ "messages": messages })).await?;
-        let reply = connection.reply(id).await?;
-        if let Some(refusal) = reply.error {
-            return self.wait_after(&refusal);
-        }
-        let results = reply.published.context("the reply to publish is none")?.results;
-        ensure!(results.len() == open.len(), "{} results for {} messages", results.len(), open.len());
+            batch.iter_mut().filter(|message| message.fate == Fate::Open).collect();
+        let answers = desk.publish(&open).await?;
         let mut wait = Duration::ZERO;
-        for (message, result) in open.iter_mut().zip(results) {
-            match (result.published, result.error) {
-                (Some(receipt), None) => {
-                    message.position = Some(receipt.position);
-                    self.ledger.acknowledged(message.number, &message.topic, receipt.position);
+        for (message, answer) in open.iter_mut().zip(answers) {
+            match answer {
+                Ok(fate) => {
+                    message.fate = fate;
+                    match fate {
+                        Fate::At(position) => {
+                            self.ledger.acknowledged(message.number, &message.topic, position)
+                        }
+                        Fate::Taken => self.ledger.taken(message.number, &message.topic),
+                        Fate::Open => {}
+                    }
                 }
-                (None, Some(refusal)) => {
+                Err(refusal) => {
                     // It may have happened.
                     message.is_repeated = true;
                     wait = wait.max(self.wait_after(&refusal)?);
                 }
-                _ => bail!("a result is one of two"),
             }
         }
         Ok(wait)
@@ -141,7 +148,8 @@ impl Publisher {
 
     fn wait_after(&self, refusal: &Refusal) -> anyhow::Result<Duration> {
         if !matches!(refusal.code.as_str(), "unavailable" | "internal" | "rate_limited") {
-            let text = format!("a publish was refused: {}: {}", refusal.code, refusal.text);
+            let text =
+                format!("a publish by {} was refused: {}: {}", self.transport, refusal.code, refusal.text);
             self.ledger.violate(Broken::Unexplained, text);
             bail!("refused for good");
         }
@@ -162,7 +170,7 @@ fn topic(random: &mut StdRng) -> String {
 
 /// Publishes one message until it is acknowledged.
 pub(crate) async fn publish_one(proxy: SocketAddr, ledger: &Ledger, topic: &str, number: Number) {
-    ledger.sent(number, topic);
+    ledger.sent(number, topic, Transport::Json);
     loop {
         let attempt = async {
             let mut connection = Connection::open(proxy).await?;

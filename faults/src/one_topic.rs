@@ -1,0 +1,156 @@
+//! One topic, read in every way at once, while the node that most readers are on dies.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
+
+use crate::ledger::{Ledger, Number, Share, Violation};
+use crate::phase::settle;
+use crate::publisher::Publisher;
+use crate::reader::{Flaw, Subscriber};
+use crate::transport::Transport;
+use crate::world::{Network, Topology, World};
+
+/// What came of it.
+pub(crate) struct Seen {
+    pub(crate) violations: Vec<Violation>,
+}
+
+const TOPIC: &str = "one/topic";
+
+/// Messages that all readers get before the node dies, while it is away, and once it is back; each at least.
+const STAGE: u64 = 100;
+
+/// Far longer than a stage takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What publishes.
+const PUBLISHERS: [Transport; 4] = [Transport::Json, Transport::Binary, Transport::Post, Transport::Sql];
+
+/// Runs it.
+///
+/// # Errors
+/// The world could not be made, or readers stopped getting anything.
+pub(crate) async fn run(topology: Topology, broker: &Path, flaw: Flaw, seed: u64) -> anyhow::Result<Seen> {
+    let world = World::start(topology, Network::Loopback, broker, &[]).await?;
+    let ledger = Arc::new(Ledger::default());
+    let (stop_publishers, publishers_stop) = watch::channel(false);
+    let (stop_readers, readers_stop) = watch::channel(false);
+    let (mut publishers, mut readers) = (JoinSet::new(), JoinSet::new());
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut on_first_node = Vec::new();
+    for (number, transport) in Transport::READERS.iter().enumerate() {
+        let mut filters = vec![TOPIC.to_owned()];
+        if *transport == Transport::EventsOfSeveral {
+            filters.push("quiet".to_owned());
+        }
+        ensure!(ledger.subscriber(*transport, filters.clone()) == number, "readers are numbered in order");
+        let mut ways = world.addresses.clone();
+        // Two of three are on the first node. Whoever loses it goes on at the next one.
+        if number % 3 == 2 {
+            let n_ways = ways.len();
+            ways.rotate_left(1 % n_ways);
+        } else {
+            on_first_node.push(number);
+        }
+        let reader = Subscriber {
+            transport: *transport,
+            ways,
+            filters,
+            number,
+            ledger: Arc::clone(&ledger),
+            seed: random.random(),
+            restless: None,
+            away: Duration::ZERO,
+            flaw,
+        };
+        readers.spawn(reader.run(readers_stop.clone()));
+    }
+    for (idx, transport) in PUBLISHERS.into_iter().enumerate() {
+        if transport == Transport::Sql && world.database.is_none() {
+            continue;
+        }
+        let publisher = Publisher {
+            transport,
+            way: world.front.address(),
+            database: world.database.clone(),
+            ledger: Arc::clone(&ledger),
+            first: (idx as Number + 1) * 1_000_000_000,
+            seed: random.random(),
+            pause: Duration::from_millis(100),
+            batch_max: 3,
+            topic: Some(TOPIC),
+        };
+        publishers.spawn(publisher.run(publishers_stop.clone()));
+    }
+    let done = async {
+        strike(&world, &ledger).await?;
+        stop_publishers.send_replace(true);
+        while publishers.join_next().await.is_some() {}
+        settle(&world, &ledger).await
+    };
+    let logs = done.await;
+    stop_readers.send_replace(true);
+    while readers.join_next().await.is_some() {}
+    let logs = logs?;
+    let (counts, violations) = ledger.judge(&logs);
+    for (transport, Share { n_connections, n_deliveries, n_acknowledged, .. }) in &counts.by_transport {
+        eprintln!(
+            "{transport}: {n_deliveries} deliveries on {n_connections} connections, {n_acknowledged} published"
+        );
+    }
+    for number in on_first_node {
+        let transport = Transport::READERS[number];
+        ensure!(ledger.n_connections(number) > 1, "{transport}: its node died and it was not disturbed");
+    }
+    if violations.is_empty() {
+        // The ledger says it already, in other words.
+        let first = ledger.sequence(0, TOPIC);
+        let all = (0..Transport::READERS.len()).all(|number| ledger.sequence(number, TOPIC) == first);
+        ensure!(
+            all && first.len() as u64 > 3 * STAGE,
+            "not all readers have the same {} messages",
+            first.len()
+        );
+    }
+    // The servers' handles wait for their ends.
+    spawn_blocking(move || drop(world)).await?;
+    Ok(Seen { violations })
+}
+
+/// Kills the first node once everybody reads, and starts it again once everybody reads without it.
+async fn strike(world: &World, ledger: &Ledger) -> anyhow::Result<()> {
+    everybody_gets_on(ledger).await?;
+    let node = Arc::clone(&world.nodes[0]);
+    let is_alone = world.nodes.len() == 1;
+    let killed = Arc::clone(&node);
+    spawn_blocking(move || killed.kill()).await?;
+    if !is_alone {
+        everybody_gets_on(ledger).await?;
+    }
+    spawn_blocking(move || node.start_again()).await?;
+    everybody_gets_on(ledger).await
+}
+
+/// Waits until every reader has this many more messages than any has now.
+async fn everybody_gets_on(ledger: &Ledger) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let wanted = ledger.fastest(TOPIC) + STAGE;
+    while ledger.slowest(TOPIC) < wanted {
+        if Instant::now() > deadline {
+            anyhow::bail!(
+                "after {PATIENCE:?}, not everybody has come to {wanted}: {}",
+                ledger.progress(TOPIC)
+            );
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
