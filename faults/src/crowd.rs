@@ -29,9 +29,12 @@ const FILTERS: [&[&str]; 10] = [
 ];
 
 /// What readers of other transports read. Only the native protocol resumes patterns without repeating anything.
-const OTHERS: [(Transport, &[&str]); 6] = [
+const OTHERS: [(Transport, &[&str]); 9] = [
     (Transport::Binary, &["orders/0", "orders/1", "short/0", "rooms/probe/chat", "probe"]),
     (Transport::Binary, &["#"]),
+    (Transport::SockJsWebSocket, &["rooms/+/chat", "probe"]),
+    (Transport::SockJsStreaming, &["orders/+", "rooms/probe/chat", "probe"]),
+    (Transport::SockJsPolling, &["orders/0", "rooms/#", "probe"]),
     (Transport::EventSource, &["orders/0", "short/0", "rooms/probe/chat", "probe"]),
     // A bookmark has room for five topics.
     (Transport::EventsOfSeveral, &["orders/3", "rooms/2/chat", "short/0", "rooms/probe/chat", "probe"]),
@@ -70,7 +73,14 @@ pub(crate) fn readers() -> impl Iterator<Item = Member> {
 
 /// What publishes in a run.
 pub(crate) fn publishers(topology: Topology) -> impl Iterator<Item = Transport> {
-    let all = [Transport::Json, Transport::Json, Transport::Binary, Transport::Post, Transport::Sql];
+    let all = [
+        Transport::Json,
+        Transport::Json,
+        Transport::Binary,
+        Transport::Post,
+        Transport::SockJsPolling,
+        Transport::Sql,
+    ];
     all.into_iter().filter(move |transport| *transport != Transport::Sql || topology != Topology::Alone)
 }
 

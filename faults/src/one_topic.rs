@@ -32,7 +32,8 @@ const STAGE: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What publishes.
-const PUBLISHERS: [Transport; 4] = [Transport::Json, Transport::Binary, Transport::Post, Transport::Sql];
+const PUBLISHERS: [Transport; 5] =
+    [Transport::Json, Transport::Binary, Transport::SockJsWebSocket, Transport::Post, Transport::Sql];
 
 /// Runs it.
 ///
@@ -79,7 +80,7 @@ pub(crate) async fn run(topology: Topology, broker: &Path, flaw: Flaw, seed: u64
         }
         let publisher = Publisher {
             transport,
-            way: world.front.address(),
+            ways: world.ways_for(transport),
             database: world.database.clone(),
             ledger: Arc::clone(&ledger),
             first: (idx as Number + 1) * 1_000_000_000,

@@ -69,7 +69,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
         let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
         let subscriber = Subscriber {
             transport,
-            ways: vec![world.front.address()],
+            ways: world.ways_for(transport),
             number: ledger.subscriber(transport, filters.clone()),
             filters,
             ledger: Arc::clone(&ledger),
@@ -85,7 +85,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
     for (idx, transport) in crowd::publishers(plan.topology).enumerate() {
         let publisher = Publisher {
             transport,
-            way: world.front.address(),
+            ways: world.ways_for(transport),
             database: world.database.clone(),
             ledger: Arc::clone(&ledger),
             first: (idx as Number + 1) * 1_000_000_000,

@@ -9,6 +9,12 @@ pub(crate) enum Transport {
     Json,
     /// The native protocol in protobuf, over WebSocket.
     Binary,
+    /// The native protocol in SockJS, over its WebSocket.
+    SockJsWebSocket,
+    /// The same, over one streaming answer after another.
+    SockJsStreaming,
+    /// The same, over one polled answer after another.
+    SockJsPolling,
     /// Server-sent events of one topic, whose data is the payload.
     EventSource,
     /// Server-sent events of several topics, whose data is the delivery.
@@ -25,9 +31,12 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Json,
         Self::Binary,
+        Self::SockJsWebSocket,
+        Self::SockJsStreaming,
+        Self::SockJsPolling,
         Self::EventSource,
         Self::EventsOfSeveral,
         Self::Lines,
@@ -37,7 +46,7 @@ impl Transport {
     ];
 
     /// Those that read.
-    pub(crate) const READERS: &[Self] = Self::ALL.split_at(6).0;
+    pub(crate) const READERS: &[Self] = Self::ALL.split_at(9).0;
 
     /// Whether each topic needs a connection of its own.
     pub(crate) const fn reads_one_topic(self) -> bool {
@@ -50,6 +59,9 @@ impl fmt::Display for Transport {
         formatter.write_str(match self {
             Self::Json => "native JSON",
             Self::Binary => "native binary",
+            Self::SockJsWebSocket => "SockJS, websocket",
+            Self::SockJsStreaming => "SockJS, xhr-streaming",
+            Self::SockJsPolling => "SockJS, xhr-polling",
             Self::EventSource => "EventSource, one topic",
             Self::EventsOfSeveral => "EventSource, several topics",
             Self::Lines => "lines of JSON",

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::island::Island;
 use crate::ledger::SHORT_FILTER;
 use crate::proxy::Proxy;
+use crate::transport::Transport;
 
 /// What the nodes share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,15 @@ impl World {
         }
         let front = Proxy::start(LOCALHOST, addresses.clone()).await?;
         Ok(Self { nodes, addresses, front, links, bus, database, island })
+    }
+
+    /// Where clients of a transport find some node: the first of these, and after each end the next.
+    pub(crate) fn ways_for(&self, transport: Transport) -> Vec<SocketAddr> {
+        match transport {
+            // All requests of a session go to one node.
+            Transport::SockJsStreaming | Transport::SockJsPolling => self.addresses.clone(),
+            _ => vec![self.front.address()],
+        }
     }
 
     /// A counter of a node, from its `/metrics`.

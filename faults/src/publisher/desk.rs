@@ -32,7 +32,7 @@ impl Desk {
     /// # Errors
     /// Nobody is there: try again.
     pub(super) async fn open(publisher: &Publisher) -> anyhow::Result<Self> {
-        let way = publisher.way;
+        let way = publisher.ways[rand::random_range(0..publisher.ways.len())];
         Ok(match publisher.transport {
             Transport::Post => Self::Post(timeout(REPLY_TIMEOUT, Http::open(way)).await??),
             Transport::Sql => {

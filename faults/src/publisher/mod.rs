@@ -23,7 +23,8 @@ use desk::Desk;
 /// What a publisher is made of.
 pub(crate) struct Publisher {
     pub(crate) transport: Transport,
-    pub(crate) way: SocketAddr,
+    /// Where it connects: to any of these.
+    pub(crate) ways: Vec<SocketAddr>,
     /// For the one that publishes there.
     pub(crate) database: Option<Arc<Database>>,
     pub(crate) ledger: Arc<Ledger>,

@@ -8,6 +8,7 @@ mod event;
 pub(crate) mod http;
 mod pipe;
 mod socket;
+mod sockjs;
 
 use std::net::SocketAddr;
 use std::time::Duration;
