@@ -29,12 +29,14 @@ const FILTERS: [&[&str]; 10] = [
 ];
 
 /// What readers of other transports read. Only the native protocol resumes patterns without repeating anything.
-const OTHERS: [(Transport, &[&str]); 9] = [
+const OTHERS: [(Transport, &[&str]); 11] = [
     (Transport::Binary, &["orders/0", "orders/1", "short/0", "rooms/probe/chat", "probe"]),
     (Transport::Binary, &["#"]),
     (Transport::SockJsWebSocket, &["rooms/+/chat", "probe"]),
     (Transport::SockJsStreaming, &["orders/+", "rooms/probe/chat", "probe"]),
     (Transport::SockJsPolling, &["orders/0", "rooms/#", "probe"]),
+    (Transport::StompWebSocket, &["orders/0", "orders/1", "short/0", "rooms/probe/chat", "probe"]),
+    (Transport::StompTcp, &["orders/2", "rooms/0/chat", "rooms/1/chat", "rooms/probe/chat", "probe"]),
     (Transport::EventSource, &["orders/0", "short/0", "rooms/probe/chat", "probe"]),
     // A bookmark has room for five topics.
     (Transport::EventsOfSeveral, &["orders/3", "rooms/2/chat", "short/0", "rooms/probe/chat", "probe"]),
@@ -43,9 +45,10 @@ const OTHERS: [(Transport, &[&str]); 9] = [
 ];
 
 /// What readers read that stay away for a while: nobody waits for them, and what was trimmed meanwhile is lost to them.
-const SLEEPY: [(Transport, &[&str]); 4] = [
+const SLEEPY: [(Transport, &[&str]); 5] = [
     (Transport::Json, &["short/0", "orders/1"]),
     (Transport::Json, &["short/#", "rooms/+/deep/#"]),
+    (Transport::StompTcp, &["short/0", "orders/1"]),
     (Transport::EventSource, &["short/0", "orders/1"]),
     (Transport::LongPoll, &["short/0", "orders/1"]),
 ];
@@ -78,6 +81,8 @@ pub(crate) fn publishers(topology: Topology) -> impl Iterator<Item = Transport> 
         Transport::Json,
         Transport::Binary,
         Transport::Post,
+        Transport::StompWebSocket,
+        Transport::StompTcp,
         Transport::SockJsPolling,
         Transport::Sql,
     ];

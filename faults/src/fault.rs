@@ -146,15 +146,15 @@ impl Fault {
                 world.nodes[node].resume();
             }
             Self::CutClients => {
-                world.front.set(node, Way::Cut);
+                world.set_way_of_clients(node, Way::Cut);
                 struck.notify_one();
                 sleep(hold).await;
-                world.front.set(node, Way::Open);
+                world.set_way_of_clients(node, Way::Open);
             }
             Self::FreezeClients => {
-                world.front.set(node, Way::Frozen);
+                world.set_way_of_clients(node, Way::Frozen);
                 sleep(hold).await;
-                world.front.set(node, Way::Open);
+                world.set_way_of_clients(node, Way::Open);
             }
             Self::CutFromRedis => {
                 world.links[node].set(0, Way::Frozen);

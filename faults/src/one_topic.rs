@@ -32,63 +32,31 @@ const STAGE: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What publishes.
-const PUBLISHERS: [Transport; 5] =
-    [Transport::Json, Transport::Binary, Transport::SockJsWebSocket, Transport::Post, Transport::Sql];
+const PUBLISHERS: [Transport; 6] = [
+    Transport::Json,
+    Transport::Binary,
+    Transport::SockJsWebSocket,
+    Transport::Post,
+    Transport::StompTcp,
+    Transport::Sql,
+];
 
 /// Runs it.
 ///
 /// # Errors
-/// The world could not be made, or readers stopped getting anything.
+/// The world could not be made, readers stopped getting anything, or not all of them got the same.
 pub(crate) async fn run(topology: Topology, broker: &Path, flaw: Flaw, seed: u64) -> anyhow::Result<Seen> {
     let world = World::start(topology, Network::Loopback, broker, &[]).await?;
     let ledger = Arc::new(Ledger::default());
     let (stop_publishers, publishers_stop) = watch::channel(false);
     let (stop_readers, readers_stop) = watch::channel(false);
-    let (mut publishers, mut readers) = (JoinSet::new(), JoinSet::new());
     let mut random = StdRng::seed_from_u64(seed);
-    let mut on_first_node = Vec::new();
-    for (number, transport) in Transport::READERS.iter().enumerate() {
-        let mut filters = vec![TOPIC.to_owned()];
-        if *transport == Transport::EventsOfSeveral {
-            filters.push("quiet".to_owned());
-        }
-        ensure!(ledger.subscriber(*transport, filters.clone()) == number, "readers are numbered in order");
-        let mut ways = world.addresses.clone();
-        // Two of three are on the first node. Whoever loses it goes on at the next one.
-        if number % 3 == 2 {
-            let n_ways = ways.len();
-            ways.rotate_left(1 % n_ways);
-        } else {
-            on_first_node.push(number);
-        }
-        let reader = Subscriber {
-            transport: *transport,
-            ways,
-            filters,
-            number,
-            ledger: Arc::clone(&ledger),
-            seed: random.random(),
-            restless: None,
-            away: Duration::ZERO,
-            flaw,
-        };
+    let mut readers = JoinSet::new();
+    for reader in readers_of(&world, &ledger, flaw, &mut random) {
         readers.spawn(reader.run(readers_stop.clone()));
     }
-    for (idx, transport) in PUBLISHERS.into_iter().enumerate() {
-        if transport == Transport::Sql && world.database.is_none() {
-            continue;
-        }
-        let publisher = Publisher {
-            transport,
-            ways: world.ways_for(transport),
-            database: world.database.clone(),
-            ledger: Arc::clone(&ledger),
-            first: (idx as Number + 1) * 1_000_000_000,
-            seed: random.random(),
-            pause: Duration::from_millis(100),
-            batch_max: 3,
-            topic: Some(TOPIC),
-        };
+    let mut publishers = JoinSet::new();
+    for publisher in publishers_of(&world, &ledger, &mut random) {
         publishers.spawn(publisher.run(publishers_stop.clone()));
     }
     let done = async {
@@ -100,30 +68,69 @@ pub(crate) async fn run(topology: Topology, broker: &Path, flaw: Flaw, seed: u64
     let logs = done.await;
     stop_readers.send_replace(true);
     while readers.join_next().await.is_some() {}
-    let logs = logs?;
-    let (counts, violations) = ledger.judge(&logs);
+    let (counts, violations) = ledger.judge(&logs?);
     for (transport, Share { n_connections, n_deliveries, n_acknowledged, .. }) in &counts.by_transport {
         eprintln!(
             "{transport}: {n_deliveries} deliveries on {n_connections} connections, {n_acknowledged} published"
         );
     }
-    for number in on_first_node {
-        let transport = Transport::READERS[number];
-        ensure!(ledger.n_connections(number) > 1, "{transport}: its node died and it was not disturbed");
+    // The servers' handles wait for their ends.
+    spawn_blocking(move || drop(world)).await?;
+    for (idx, transport) in Transport::READERS.iter().enumerate() {
+        ensure!(ledger.n_connections(2 * idx) > 1, "{transport}: its node died, and it was not disturbed");
     }
     if violations.is_empty() {
         // The ledger says it already, in other words.
         let first = ledger.sequence(0, TOPIC);
-        let all = (0..Transport::READERS.len()).all(|number| ledger.sequence(number, TOPIC) == first);
-        ensure!(
-            all && first.len() as u64 > 3 * STAGE,
-            "not all readers have the same {} messages",
-            first.len()
-        );
+        let all = (0..2 * Transport::READERS.len()).all(|number| ledger.sequence(number, TOPIC) == first);
+        let n_messages = first.len();
+        ensure!(all && n_messages as u64 > 3 * STAGE, "not all readers have the same {n_messages} messages");
     }
-    // The servers' handles wait for their ends.
-    spawn_blocking(move || drop(world)).await?;
     Ok(Seen { violations })
+}
+
+/// Two of each kind: one on the node that dies, which goes on at the next, and one elsewhere.
+fn readers_of(world: &World, ledger: &Arc<Ledger>, flaw: Flaw, random: &mut StdRng) -> Vec<Subscriber> {
+    let kinds = Transport::READERS.iter().enumerate();
+    let starts = kinds.flat_map(|(idx, transport)| [(*transport, 0), (*transport, 1 + idx % 2)]);
+    let reader = |(transport, first_way): (Transport, usize)| {
+        let mut filters = vec![TOPIC.to_owned()];
+        if transport == Transport::EventsOfSeveral {
+            filters.push("quiet".to_owned());
+        }
+        let mut ways = world.addresses_for(transport).to_vec();
+        let n_ways = ways.len();
+        ways.rotate_left(first_way % n_ways);
+        Subscriber {
+            transport,
+            ways,
+            number: ledger.subscriber(transport, filters.clone()),
+            filters,
+            ledger: Arc::clone(ledger),
+            seed: random.random(),
+            restless: None,
+            away: Duration::ZERO,
+            flaw,
+        }
+    };
+    starts.map(reader).collect()
+}
+
+fn publishers_of(world: &World, ledger: &Arc<Ledger>, random: &mut StdRng) -> Vec<Publisher> {
+    let possible =
+        PUBLISHERS.iter().filter(|transport| **transport != Transport::Sql || world.database.is_some());
+    let publisher = |(first, transport): (Number, &Transport)| Publisher {
+        transport: *transport,
+        ways: world.ways_for(*transport),
+        database: world.database.clone(),
+        ledger: Arc::clone(ledger),
+        first: first * 1_000_000_000,
+        seed: random.random(),
+        pause: Duration::from_millis(100),
+        batch_max: 3,
+        topic: Some(TOPIC),
+    };
+    (1..).zip(possible).map(publisher).collect()
 }
 
 /// Kills the first node once everybody reads, and starts it again once everybody reads without it.

@@ -15,6 +15,10 @@ pub(crate) enum Transport {
     SockJsStreaming,
     /// The same, over one polled answer after another.
     SockJsPolling,
+    /// STOMP 1.2 over WebSocket.
+    StompWebSocket,
+    /// STOMP 1.2 over bare TCP.
+    StompTcp,
     /// Server-sent events of one topic, whose data is the payload.
     EventSource,
     /// Server-sent events of several topics, whose data is the delivery.
@@ -31,12 +35,14 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Json,
         Self::Binary,
         Self::SockJsWebSocket,
         Self::SockJsStreaming,
         Self::SockJsPolling,
+        Self::StompWebSocket,
+        Self::StompTcp,
         Self::EventSource,
         Self::EventsOfSeveral,
         Self::Lines,
@@ -46,7 +52,7 @@ impl Transport {
     ];
 
     /// Those that read.
-    pub(crate) const READERS: &[Self] = Self::ALL.split_at(9).0;
+    pub(crate) const READERS: &[Self] = Self::ALL.split_at(11).0;
 
     /// Whether each topic needs a connection of its own.
     pub(crate) const fn reads_one_topic(self) -> bool {
@@ -62,6 +68,8 @@ impl fmt::Display for Transport {
             Self::SockJsWebSocket => "SockJS, websocket",
             Self::SockJsStreaming => "SockJS, xhr-streaming",
             Self::SockJsPolling => "SockJS, xhr-polling",
+            Self::StompWebSocket => "STOMP over WebSocket",
+            Self::StompTcp => "STOMP over TCP",
             Self::EventSource => "EventSource, one topic",
             Self::EventsOfSeveral => "EventSource, several topics",
             Self::Lines => "lines of JSON",

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::island::Island;
 use crate::ledger::SHORT_FILTER;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Way};
 use crate::transport::Transport;
 
 /// What the nodes share.
@@ -49,6 +49,10 @@ pub(crate) struct World {
     pub(crate) addresses: Vec<SocketAddr>,
     /// In front of the nodes, in turn.
     pub(crate) front: Proxy,
+    /// Where clients of STOMP over TCP find each node.
+    stomp_addresses: Vec<SocketAddr>,
+    /// In front of these.
+    stomp_front: Proxy,
     /// Between each node and Redis, where there is one Redis only: the others tell nodes their own addresses.
     pub(crate) links: Vec<Proxy>,
     pub(crate) bus: BusServer,
@@ -109,7 +113,21 @@ impl World {
             nodes.push(node);
         }
         let front = Proxy::start(LOCALHOST, addresses.clone()).await?;
-        Ok(Self { nodes, addresses, front, links, bus, database, island })
+        let stomp_addresses: Vec<SocketAddr> =
+            addresses.iter().map(|address| stomp_address(*address)).collect();
+        let stomp_front = Proxy::start(LOCALHOST, stomp_addresses.clone()).await?;
+        Ok(Self { nodes, addresses, front, stomp_addresses, stomp_front, links, bus, database, island })
+    }
+
+    /// Changes the way between a node and its clients.
+    pub(crate) fn set_way_of_clients(&self, node: usize, way: Way) {
+        self.front.set(node, way);
+        self.stomp_front.set(node, way);
+    }
+
+    /// Where clients of a transport find each node.
+    pub(crate) fn addresses_for(&self, transport: Transport) -> &[SocketAddr] {
+        if transport == Transport::StompTcp { &self.stomp_addresses } else { &self.addresses }
     }
 
     /// Where clients of a transport find some node: the first of these, and after each end the next.
@@ -117,6 +135,7 @@ impl World {
         match transport {
             // All requests of a session go to one node.
             Transport::SockJsStreaming | Transport::SockJsPolling => self.addresses.clone(),
+            Transport::StompTcp => vec![self.stomp_front.address()],
             _ => vec![self.front.address()],
         }
     }
@@ -167,6 +186,15 @@ fn servers(topology: Topology, network: Network) -> (BusServer, Option<Arc<Datab
     (bus, database, island)
 }
 
+/// The address of a node's second port, which is as free as its first one: on loopback at another address of it, elsewhere beside it.
+fn stomp_address(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_loopback() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), address.port())
+    } else {
+        SocketAddr::new(address.ip(), address.port() + 1)
+    }
+}
+
 /// Starts a node on a free port with these settings.
 fn node(broker: &Path, settings: &[String], island: Option<&Island>) -> Process {
     let address = island.map_or(LOCALHOST, Island::address);
@@ -190,7 +218,8 @@ fn node(broker: &Path, settings: &[String], island: Option<&Island>) -> Process 
             "cluster.lease=3s",
             "drain.spread=200ms",
         ];
-        for setting in ours.into_iter().map(str::to_owned).chain(settings.iter().cloned()) {
+        let stomp = format!("stomp.listen={}", stomp_address(SocketAddr::new(address, port)));
+        for setting in ours.into_iter().map(str::to_owned).chain([stomp]).chain(settings.iter().cloned()) {
             command.extend(["--set".into(), setting.into()]);
         }
         command

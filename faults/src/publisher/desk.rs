@@ -1,5 +1,6 @@
 //! Where a publisher hands in its messages: one for each way into the broker.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use super::{Fate, Message, Publisher};
 use crate::transport::Transport;
 use crate::wire::http::Http;
+use crate::wire::stomp::Stomp;
 use crate::wire::{Connection, Published, REPLY_TIMEOUT, Refusal, Results};
 use crate::world::Database;
 
@@ -19,6 +21,8 @@ pub(super) enum Desk {
     Native(Box<Connection>),
     /// `POST /v1/publish`.
     Post(Http),
+    /// SEND, each with a receipt.
+    Stomp(Box<Stomp>),
     /// A function of the database.
     Sql(Arc<Database>),
 }
@@ -39,6 +43,9 @@ impl Desk {
                 let database = publisher.database.clone();
                 Self::Sql(database.context("there is no database to publish in")?)
             }
+            transport @ (Transport::StompWebSocket | Transport::StompTcp) => {
+                Self::Stomp(Box::new(Stomp::open(transport, way).await?))
+            }
             transport => Self::Native(Box::new(Connection::open_by(transport, way).await?)),
         })
     }
@@ -52,6 +59,7 @@ impl Desk {
             match self {
                 Self::Native(connection) => by_request(connection, messages).await,
                 Self::Post(http) => by_post(http, messages).await,
+                Self::Stomp(stomp) => by_stomp(stomp, messages).await,
                 Self::Sql(database) => in_sql(Arc::clone(database), messages).await,
             }
         };
@@ -97,6 +105,27 @@ async fn by_post(http: &mut Http, messages: &[&mut Message]) -> anyhow::Result<A
     let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
     let refusal = Refusal { code: text("code"), text: text("detail"), retry_after_ms: None };
     Ok(messages.iter().map(|_| Err(refusal.clone())).collect())
+}
+
+async fn by_stomp(stomp: &mut Stomp, messages: &[&mut Message]) -> anyhow::Result<Answers> {
+    for message in messages {
+        let (destination, number) = (format!("/topic/{}", message.topic), message.number.to_string());
+        let headers = [
+            ("destination", destination.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", &number),
+            ("receipt", &number),
+        ];
+        stomp.send("SEND", &headers, number.as_bytes()).await?;
+    }
+    let mut open: HashSet<String> = messages.iter().map(|message| message.number.to_string()).collect();
+    while !open.is_empty() {
+        let frame = stomp.frame().await?;
+        let receipt = frame.header("receipt-id").filter(|_| frame.command == "RECEIPT");
+        let receipt = receipt.with_context(|| format!("no receipt: {frame:?}"))?;
+        ensure!(open.remove(receipt), "a receipt {receipt:?} that nobody waits for");
+    }
+    Ok(messages.iter().map(|_| Ok(Fate::Taken)).collect())
 }
 
 /// All of them in one transaction, whose commit is the answer.

@@ -1,10 +1,11 @@
 //! Subscribers that keep positions and resume by them, on whatever node they get: one life for all transports.
 //!
-//! `native`, `events` and `polls` are what one connection of each kind does.
+//! `native`, `stomp`, `events` and `polls` are what one connection of each kind does.
 
 mod events;
 mod native;
 mod polls;
+mod stomp;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -121,6 +122,7 @@ impl Subscriber {
     /// One connection, to its end.
     async fn read(&self, way: SocketAddr, kept: &mut Kept) -> anyhow::Result<Infallible> {
         match self.transport {
+            Transport::StompWebSocket | Transport::StompTcp => self.read_stomp(way, kept).await,
             Transport::EventSource | Transport::EventsOfSeveral | Transport::Lines => {
                 self.read_events(way, kept).await
             }

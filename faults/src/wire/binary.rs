@@ -233,3 +233,63 @@ fn take_varint(bytes: &mut &[u8]) -> anyhow::Result<u64> {
     }
     bail!("a number has more than ten bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::parse;
+
+    /// The examples that every client's author gets, in both formats: `protocol/vectors`.
+    fn vectors(name: &str) -> Vec<(Value, Vec<u8>)> {
+        let path = format!("{}/../protocol/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let vectors: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let bytes = |hex: &str| {
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        };
+        let vector = |vector: Value| (vector["json"].clone(), bytes(vector["binaryHex"].as_str().unwrap()));
+        vectors.into_iter().map(vector).collect()
+    }
+
+    #[test]
+    fn both_formats_say_the_same() {
+        // What only people read, and what is read in JSON only.
+        let comparable = |mut events: Vec<Event>| {
+            for event in &mut events {
+                event.unsubscribed.take();
+                event.goodbye.take();
+                if let Some(reply) = &mut event.reply {
+                    reply.history.take();
+                }
+            }
+            format!("{events:?}")
+        };
+        let mut n_compared = 0;
+        for (json, bytes) in vectors("events") {
+            // Deliveries of live topics have no positions, and are not read here; texts are not published.
+            let Ok(expected) = parse(&json.to_string()) else { continue };
+            if json["delivery"].get("text").is_none() && json["delivery"].get("bytes").is_none() {
+                assert_eq!(comparable(events(&bytes).unwrap()), comparable(expected), "{json}");
+                n_compared += 1;
+            }
+        }
+        assert!(n_compared > 20, "{n_compared}");
+    }
+
+    #[test]
+    fn requests_are_those_of_the_examples() {
+        let mut n_compared = 0;
+        for (json, bytes) in vectors("requests") {
+            let subscriptions = json["subscribe"]["subscriptions"].as_array();
+            let known = |it: &Value| {
+                it["from"] == "earliest"
+                    || ["after", "time"].iter().any(|name| it["from"].get(name).is_some())
+            };
+            if subscriptions.is_some_and(|all| all.iter().all(known)) {
+                let id = json["id"].as_u64().unwrap();
+                assert_eq!(request(id, "subscribe", &json["subscribe"]).unwrap(), bytes, "{json}");
+                n_compared += 1;
+            }
+        }
+        assert!(n_compared > 2, "{n_compared}");
+    }
+}

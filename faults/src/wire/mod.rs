@@ -1,7 +1,7 @@
 //! The checker's own clients: frames in, frames out, and nothing remembered.
 //!
 //! They share no code with the broker or its client libraries, so that both being wrong in the same way is noticed. [`Connection`] speaks
-//! the native protocol of `docs/protocol.md` over each of its carriers, `http` the rest of what the broker does over HTTP.
+//! the native protocol of `docs/protocol.md` over each of its carriers, `stomp` and `http` what their names say.
 
 mod binary;
 mod event;
@@ -9,6 +9,7 @@ pub(crate) mod http;
 mod pipe;
 mod socket;
 mod sockjs;
+pub(crate) mod stomp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
