@@ -100,6 +100,15 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
 /// Seconds that a client is asked to wait after it was turned away.
 pub const TURNED_AWAY_RETRY_SECONDS: &str = "1";
 
+/// Connections without a place that are told so at the same time: 256, some 10 MiB. More are closed without a byte.
+pub const TURNED_AWAY_AT_ONCE_MAX: usize = 256;
+
+/// How long a connection without a place has for its handshake and its request: 5 s. Then it is closed.
+pub const TURNED_AWAY_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes that are read of a connection while a request of it waits: 4 KiB, some pipelined requests. More stay in the kernel.
+pub const PARKED_AHEAD_BYTES_MAX: usize = 4 << 10;
+
 /// Frames that wait in the inbox of the bus: 65,536, a second of what one node takes at its best. Full: frames are dropped and
 /// an interruption takes their place, which costs the reader one query of the store.
 pub const BUS_INBOX_FRAMES_MAX: usize = 65_536;
@@ -376,6 +385,10 @@ pub const STREAM_CREATE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Milliseconds after which an event source connects again, at least; at most twice as many.
 pub const EVENT_SOURCE_RETRY_MS: u64 = 1000;
+
+/// Milliseconds after which an event source that a node had no room for comes back, at least; at most twice as many. Long: that a
+/// node is full is seldom over in a second.
+pub const EVENT_SOURCE_BUSY_RETRY_MS: u64 = 5000;
 
 /// Events that are made for one reader before its socket is asked: 64.
 pub const EVENTS_PER_TURN_MAX: usize = 64;

@@ -174,6 +174,10 @@ metrics! {
     opened = "bongsu_sessions_opened_total";
     /// Sessions that ended.
     closed = "bongsu_sessions_closed_total";
+    /// Long polls that began to wait.
+    polls_begun = "bongsu_polls_begun_total";
+    /// Long polls that waited and ended: answered, or given up by their clients.
+    polls_ended = "bongsu_polls_ended_total";
     /// Requests that clients sent.
     requests = "bongsu_requests_total";
     /// Frames of clients that could not be understood.

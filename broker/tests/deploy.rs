@@ -166,7 +166,8 @@ fn a_pod_starts_with_the_settings_of_its_manifest_and_listens_where_that_says() 
     let network = &manifest("network.yaml")[0]["spec"];
     for way in ["ingress", "egress"] {
         let rules = network[way].as_array().expect("a list");
-        let own = rules.iter().find(|rule| rule["ports"][0]["port"] == "nodes").expect("nodes reach each other");
+        let own =
+            rules.iter().find(|rule| rule["ports"][0]["port"] == "nodes").expect("nodes reach each other");
         let peer = if way == "ingress" { &own["from"] } else { &own["to"] };
         let labels = &deployment["spec"]["template"]["metadata"]["labels"];
         assert_eq!(&peer[0]["podSelector"]["matchLabels"], labels, "and nobody else does");

@@ -297,7 +297,7 @@ settings! {
         /// Connections of this node. More are answered with 503 and a time to wait. Each takes an open file; the
         /// process's limit must leave room for them.
         pub connections: usize = "50000" in "1"..="10000000";
-        /// New connections a second. Faster ones are answered with 429 and a time to wait.
+        /// New connections a second. Faster ones are told to come back, each in its protocol's own words, or closed.
         pub connect_rate: u32 = "2000" in "1"..="1000000";
         /// Filters that one connection subscribes to. More are refused with `too_many`.
         pub subscriptions_per_connection: usize = "1024" in "1"..="1000000";

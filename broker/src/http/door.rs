@@ -63,6 +63,7 @@ impl Door {
         W: Future<Output = Result<Response, Problem>>,
     {
         let method = request.method().clone();
+        let is_event_source = is_event_source(&request);
         // A copy: the header itself is a slice of the connection's buffer, which would stay as long as the answer takes.
         let origin = request.headers().get(header::ORIGIN);
         let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin.as_bytes()).ok());
@@ -81,7 +82,10 @@ impl Door {
                 (page, result)
             }
         };
-        let mut response = result.unwrap_or_else(|problem| problem.into_response(&method));
+        let mut response = result.unwrap_or_else(|problem| match is_event_source {
+            true => problem.into_event_source_response(),
+            false => problem.into_response(&method),
+        });
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(
@@ -136,6 +140,12 @@ impl Caller {
             Error::new(ErrorCode::Forbidden, "this token does not allow that on this topic")
         }
     }
+}
+
+/// Whether a request is what every `EventSource` sends: a GET that takes nothing but an event stream.
+fn is_event_source(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    request.method() == Method::GET && accept.is_some_and(|accept| accept.trim() == "text/event-stream")
 }
 
 fn preflight() -> Response {

@@ -11,6 +11,7 @@
 mod body;
 mod door;
 mod events;
+mod parking;
 mod problem;
 mod publish;
 mod reader;
@@ -29,7 +30,33 @@ use crate::websocket::handshake::{Origins, OwnHosts};
 pub use body::Bodies;
 
 use door::Door;
+use problem::Problem;
 use stream::Streams;
+
+pub use parking::{Parking, Waiting};
+
+/// Why a connection has no place on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The node has as many as it takes.
+    Full,
+    /// They come faster than it takes them.
+    TooFast,
+}
+
+/// What answers every request of connections that have no place, in the request's own words: an event source is told to come back by what
+/// it understands, all others by a status and `Retry-After`.
+pub fn turned_away(node: &Arc<Node>, origins: Origins, own_hosts: OwnHosts, why: Why) -> Router<Arc<Node>> {
+    let door = Arc::new(Door::new(Arc::clone(node), origins, own_hosts));
+    let problem = match why {
+        Why::Full => Problem::busy("this node has as many connections as it takes"),
+        Why::TooFast => Problem::too_fast("connections come faster than this node takes them"),
+    };
+    Router::new().fallback(move |request: Request| {
+        let (door, problem) = (Arc::clone(&door), problem.clone());
+        async move { door.pass(request, |_, _| async { Err(problem) }).await }
+    })
+}
 
 /// The routes by which programs and pages use plain HTTP.
 pub fn routes(

@@ -1,14 +1,20 @@
 //! What went wrong, as RFC 9457 says it.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bongsu_protocol::reason::{Error, ErrorCode};
+use bongsu_protocol::event::Event;
+use bongsu_protocol::eventstream::{Shape, encode_event};
+use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
+use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Serialize;
 
+use crate::chance;
+use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, TURNED_AWAY_RETRY_SECONDS};
 use crate::websocket::handshake::Rejected;
 
 /// An answer that is no success. Small, since it is the error of most functions here.
@@ -66,7 +72,13 @@ impl Problem {
     /// The node has no room for this now; another node may.
     pub(super) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-            .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            .with(header::RETRY_AFTER, HeaderValue::from_static(TURNED_AWAY_RETRY_SECONDS))
+    }
+
+    /// As [`busy`](Self::busy), for whoever would be served if all came slower.
+    pub(super) fn too_fast(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+            .with(header::RETRY_AFTER, HeaderValue::from_static(TURNED_AWAY_RETRY_SECONDS))
     }
 
     /// The broker's own fault.
@@ -87,6 +99,36 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         self.0.status
+    }
+
+    /// Whether the same request may be answered otherwise in a while.
+    fn is_passing(&self) -> bool {
+        let status = self.0.status;
+        status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+    }
+
+    /// The answer to an `EventSource`, which takes any status but 200 for the end of all attempts (contract SSE-5): what will pass is
+    /// an event stream that ends at once and says when to come back. What will not is the status.
+    pub(super) fn into_event_source_response(self) -> Response {
+        if !self.is_passing() {
+            return self.into_response(&Method::GET);
+        }
+        let retry_after = self.0.headers.get(header::RETRY_AFTER);
+        let asked = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+        let pause = Duration::from_millis(EVENT_SOURCE_BUSY_RETRY_MS.max(asked.saturating_mul(1000)));
+        let pause = pause.mul_f64(chance::range(1.0..=2.0));
+        let goodbye = Goodbye {
+            retry_after_ms: Some(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+            ..Goodbye::new(CloseReason::Overloaded, self.0.detail)
+        };
+        let mut body = BytesMut::new();
+        encode_event(Shape::Envelope, &Event::Goodbye(goodbye), &mut body);
+        let mut response = Response::new(Body::from(body.freeze()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Shape::Envelope.content_type()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
     }
 
     /// The answer. To HEAD it has no body.

@@ -34,12 +34,12 @@ pub(super) enum Audience {
 }
 
 pub(super) fn routes(audience: Audience) -> Router<Arc<Node>> {
-    Router::new()
-        .route("/livez", get(liveness))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
-        .layer(Extension(audience))
+    of_life().route("/readyz", get(readiness)).route("/metrics", get(metrics)).layer(Extension(audience))
+}
+
+/// What is answered even by a node that is full: restarting it would make room for nobody.
+pub(super) fn of_life() -> Router<Arc<Node>> {
+    Router::new().route("/livez", get(liveness)).route("/healthz", get(|| async { "ok\n" }))
 }
 
 /// Whether the node's own tasks answer.

@@ -2,8 +2,12 @@
 
 mod admin;
 mod health;
+mod http1;
+mod overflow;
 mod pages;
 mod peers;
+mod serving;
+mod socket;
 pub mod sockjs;
 mod stomp;
 mod tls;
@@ -11,15 +15,10 @@ mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::body::Body;
-use hyper::service::Service as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,14 +26,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock;
 use crate::config::PublishRate;
-use crate::connection::Duplex;
 use crate::drain::Phase;
-use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX, LISTEN_BACKLOG, TURNED_AWAY_RETRY_SECONDS};
+use crate::http::Why;
+use crate::limits::LISTEN_BACKLOG;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::pace::Pace;
 use crate::peers::Source;
 use crate::websocket::handshake::Origins;
+
+use overflow::Overflow;
+use serving::{Accepted, Admission, Ways};
 
 pub use admin::AdminListener;
 pub use stomp::StompListener;
@@ -90,17 +92,22 @@ impl Listener {
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
         let Self { tcp, tls, origins, services, peers } = self;
-        let service = TowerToHyperService::new(routes(&node, origins, services));
+        let service = TowerToHyperService::new(routes(&node, origins.clone(), services));
         if let Some(gate) = peers {
             // Until the process ends: sessions of this node are sent away through other nodes, too.
             tokio::spawn(peers::serve(gate, Arc::clone(&node), service.clone()));
         }
-        let refuse = |why| match why {
-            TurnedAway::TooFast => http_refusal("429 Too Many Requests"),
-            TurnedAway::Full => http_refusal("503 Service Unavailable"),
-        };
-        accept(tcp, &node, refuse, |accepted| {
-            tokio::spawn(accepted.serve(Arc::clone(&node), tls.clone(), service.clone()));
+        let overflow = Overflow::new(&node, &origins);
+        accept(tcp, &node, |stream, address, place| {
+            let source = Source { address, is_tls: tls.is_some() };
+            let accepted = Accepted { stream, source, tls: tls.clone() };
+            match place {
+                Ok(admission) => {
+                    let ways = Ways::new(&node, source, Some(admission), service.clone());
+                    tokio::spawn(accepted.serve(ways, true));
+                }
+                Err(why) => overflow.turn_away(&node, accepted, why),
+            }
         })
         .await;
     }
@@ -116,31 +123,15 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Why a connection gets no place.
-#[derive(Debug, Clone, Copy)]
-enum TurnedAway {
-    /// Too many came in the last second.
-    TooFast,
-    /// The node has as many as it takes.
-    Full,
-}
-
-/// Accepts connections until the node drains. Those that have a place are `take`n; others are sent what `refuse` says and closed, without
-/// a task or anything else: what a node does when it has no room for either.
+/// Accepts connections until the node drains, each with its place among the node's connections or the reason why it has none.
 async fn accept(
     tcp: TcpListener,
     node: &Node,
-    refuse: impl Fn(TurnedAway) -> String,
-    mut take: impl FnMut(Accepted),
+    mut take: impl FnMut(TcpStream, SocketAddr, Result<OwnedSemaphorePermit, Why>),
 ) {
     let mut phase = node.drain().subscribe();
     let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
     let mut pace = Pace::default();
-    let turn_away = |stream: &TcpStream, why| {
-        METRICS.turned_away.add(1);
-        // A fresh socket has room for this; one that has not loses only the reason.
-        let _ = SockRef::from(stream).send(refuse(why).as_bytes());
-    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -157,117 +148,14 @@ async fn accept(
             }
         };
         METRICS.accepted.add(1);
-        if pace.take(rate, clock::monotonic()).is_err() {
-            turn_away(&stream, TurnedAway::TooFast);
-            continue;
-        }
-        let Some(admission) = node.admit() else {
-            turn_away(&stream, TurnedAway::Full);
-            continue;
+        let place = match pace.take(rate, clock::monotonic()) {
+            Ok(()) => node.admit().ok_or(Why::Full),
+            Err(_) => Err(Why::TooFast),
         };
-        take(Accepted { stream, peer, admission });
-    }
-}
-
-/// A connection that has a place, before it said what it wants.
-struct Accepted {
-    stream: TcpStream,
-    peer: SocketAddr,
-    admission: OwnedSemaphorePermit,
-}
-
-impl Accepted {
-    async fn serve(self, node: Arc<Node>, tls: Option<tls::Acceptor>, service: TowerToHyperService<Router>) {
-        let Self { stream, peer, admission } = self;
-        if let Err(error) = tune(&stream, &node) {
-            tracing::debug!(%error, %peer, "a socket could not be set up");
-            return;
+        if place.is_err() {
+            METRICS.turned_away.add(1);
         }
-        let admission = Arc::new(std::sync::Mutex::new(Some(admission)));
-        match tls {
-            // Boxed, so that a connection without TLS does not hold the place for one with it.
-            None => {
-                let source = Source { address: peer, is_tls: false };
-                Box::pin(serve_http(&node, stream, source, &admission, service)).await;
-            }
-            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let source = Source { address: peer, is_tls: true };
-                    Box::pin(serve_http(&node, stream, source, &admission, service)).await;
-                }
-                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-            },
-        }
-    }
-}
-
-/// The place of a connection, until a WebSocket takes it over; an extension of each request.
-type Admission = Arc<std::sync::Mutex<Option<OwnedSemaphorePermit>>>;
-
-async fn serve_http(
-    node: &Node,
-    stream: impl Duplex + 'static,
-    source: Source,
-    admission: &Admission,
-    service: TowerToHyperService<Router>,
-) {
-    let peer = source.address;
-    let admission = Arc::clone(admission);
-    let header_timeout = node.settings().http.header_timeout;
-    let has_request = Arc::new(AtomicBool::new(false));
-    // hyper's own timer begins with the first bytes of HTTP/1.1: who sends none, or half of HTTP/2's, would stay for ever.
-    let is_late = has_no_request_after(header_timeout, Arc::clone(&has_request));
-    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        has_request.store(true, Ordering::Relaxed);
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(source);
-        request.extensions_mut().insert(Arc::clone(&admission));
-        service.call(request)
-    });
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(HTTP_HEADER_BYTES_MAX)
-        .http2()
-        .timer(TokioTimer::new())
-        // RFC 8441: WebSocket over HTTP/2.
-        .enable_connect_protocol()
-        .keep_alive_interval(Some(node.settings().websocket.ping_interval))
-        .max_concurrent_streams(100)
-        .max_header_list_size(u32::try_from(HTTP_HEADER_BYTES_MAX).unwrap_or(u32::MAX));
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut phase = node.drain().subscribe();
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        _ = phase.wait_for(|phase| *phase == Phase::Draining) => connection.as_mut().graceful_shutdown(),
-        result = connection.as_mut() => return note_end(result.as_ref().err().map(AsRef::as_ref), peer),
-        () = is_late => {
-            METRICS.header_timeouts.add(1);
-            return tracing::debug!(%peer, "no request came in time");
-        }
-    }
-    let result = connection.await;
-    note_end(result.as_ref().err().map(AsRef::as_ref), peer);
-}
-
-/// Waits until a connection has had its time without a request; for ever, if one came by then.
-async fn has_no_request_after(timeout: Duration, has_request: Arc<AtomicBool>) {
-    tokio::time::sleep(timeout).await;
-    if has_request.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
-}
-
-fn note_end(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, peer: SocketAddr) {
-    if let Some(error) = error {
-        if error.downcast_ref().is_some_and(hyper::Error::is_timeout) {
-            METRICS.header_timeouts.add(1);
-        }
-        tracing::debug!(%error, %peer, "an HTTP connection ended early");
+        take(stream, peer, place);
     }
 }
 
@@ -299,12 +187,6 @@ fn tune(stream: &TcpStream, node: &Node) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(websocket.write_timeout.saturating_mul(2)))?;
     Ok(())
-}
-
-fn http_refusal(status: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nretry-after: {TURNED_AWAY_RETRY_SECONDS}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-    )
 }
 
 /// How fast connections are admitted: at most a second's worth at once.

@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::{Admission, has_no_request_after};
+use super::serving::{Admission, has_no_request_after};
 use crate::limits::{
     HTTP_HEADER_BYTES_MAX, PEER_CONNECTION_WINDOW_BYTES, PEER_CONNECTIONS_MAX, PEER_HEADER_BYTES_MAX,
     PEER_INTRODUCTION_TIMEOUT, PEER_PING_INTERVAL, PEER_PING_TIMEOUT, PEER_REQUESTS_MAX, PEER_RESETS_MAX,

@@ -1,5 +1,6 @@
 //! STOMP over bare TCP and over TLS: for clients that have no WebSocket, among them every Spring application whose broker this is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use bongsu_protocol::stomp::conversation;
 use bongsu_protocol::stomp::destination::{Dots as DestinationDots, PlainNames, Vocabulary};
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Accepted, TurnedAway, accept, bind, tls, tune};
+use super::{accept, bind, tls, tune};
 use crate::config::Dots;
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
+use crate::http::Why;
 use crate::limits::{HANDSHAKE_TIMEOUT, KEEPALIVE_AFTER};
 use crate::node::Node;
 
@@ -61,22 +64,35 @@ impl StompListener {
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
         let language = Language::Stomp(conversation(&node));
-        accept(self.tcp, &node, refusal, |accepted| {
-            tokio::spawn(accepted.converse(Arc::clone(&node), self.tls.clone(), language.clone()));
+        accept(self.tcp, &node, |stream, peer, place| match place {
+            Ok(admission) => {
+                let accepted = Accepted { stream, peer, admission };
+                tokio::spawn(accepted.converse(Arc::clone(&node), self.tls.clone(), language.clone()));
+            }
+            // A fresh socket has room for this; one that has not loses only the reason.
+            Err(why) if self.tls.is_none() => drop(SockRef::from(&stream).send(refusal(why).as_bytes())),
+            Err(_) => {}
         })
         .await;
     }
 }
 
 /// What a client reads that gets no place.
-fn refusal(why: TurnedAway) -> String {
+fn refusal(why: Why) -> String {
     let why = match why {
-        TurnedAway::TooFast => "too many connections came in the last second",
-        TurnedAway::Full => "this node has as many connections as it takes",
+        Why::TooFast => "too many connections came in the last second",
+        Why::Full => "this node has as many connections as it takes",
     };
     let body = format!("{why}: connect again in a second\n");
     let length = body.len();
     format!("ERROR\nmessage:Overloaded\ncontent-type:text/plain\ncontent-length:{length}\n\n{body}\0")
+}
+
+/// A connection that has a place.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    admission: OwnedSemaphorePermit,
 }
 
 impl Accepted {

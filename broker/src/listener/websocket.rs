@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Admission;
+use super::serving::Admission;
+use super::socket::Socket;
 use crate::config::{AllowedOrigin, Reject, Settings};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
@@ -138,8 +139,12 @@ impl Opening {
 
 /// The bare socket where there is one, else the stream that hyper gives.
 fn socket_of(upgraded: Upgraded) -> (Io, Bytes) {
-    match upgrade::into_socket::<TcpStream>(upgraded) {
-        Ok(socket) => (Io::Tcp(Arc::new(socket.io)), socket.read_ahead),
+    match upgrade::into_socket::<Socket<TcpStream>>(upgraded) {
+        // What hyper read comes before what was read for it and is still there, which is nothing after a request.
+        Ok(socket) => (
+            Io::Tcp(Arc::new(socket.io.stream)),
+            [socket.read_ahead, socket.io.read_ahead.freeze()].concat().into(),
+        ),
         Err(upgraded) => (Io::Stream(Box::new(TokioIo::new(upgraded))), Bytes::new()),
     }
 }

@@ -23,6 +23,7 @@ use super::view::{State, View};
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
+use crate::http::parking::Parking;
 use crate::http::problem::Problem;
 use crate::limits::{EVENT_SOURCE_HEARTBEAT, STREAM_SSE_LIFETIME};
 
@@ -52,9 +53,12 @@ impl Streams {
         is_anonymous: bool,
         view: Arc<View>,
         wanted: &Wanted,
+        parking: &Parking,
     ) -> Result<Response, Problem> {
         let from = begin(&view.state(), wanted.from)?;
         let mut state = view.subscribe();
+        let is_waiting = !is_changed(&state.borrow(), from.place);
+        let _waiting = is_waiting.then(|| parking.begin());
         let longest = self.node().settings().http.long_poll_timeout;
         let until = clock::instant(
             clock::monotonic() + wanted.patience.map_or(longest, |patience| patience.min(longest)),
@@ -207,17 +211,20 @@ async fn wait(
     from: Position,
     until: Instant,
 ) -> Woken {
-    let is_over = |state: &State| !state.exists();
-    let is_changed = |state: &State| is_over(state) || state.is_closed() || !state.is_at_tail(from);
     tokio::select! {
         biased;
-        known = state.wait_for(is_changed) => match known {
-            Ok(state) if !is_over(&state) => Woken::Changed,
+        known = state.wait_for(|state| is_changed(state, from)) => match known {
+            Ok(state) if state.exists() => Woken::Changed,
             Ok(_) | Err(_) => Woken::Gone,
         },
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => Woken::Draining,
         () = tokio::time::sleep_until(until) => Woken::Due,
     }
+}
+
+/// Whether there is something to say to a reader at a place.
+fn is_changed(state: &State, from: Position) -> bool {
+    !state.exists() || state.is_closed() || !state.is_at_tail(from)
 }
 
 /// The cursor of an answer: the number of the interval, and past the client's own in any case, so that no cache answers it with the same

@@ -101,7 +101,7 @@ impl Streams {
         self: &Arc<Self>,
         caller: Caller,
         topic: Topic,
-        parts: Parts,
+        mut parts: Parts,
     ) -> Result<Response, Problem> {
         let wanted = Wanted::parse(&parts.uri)?;
         let view = self.existing(&topic).await?;
@@ -110,11 +110,12 @@ impl Streams {
             Live::No => self.catch_up(&caller, &view, &wanted, &parts.headers).await,
             Live::EventSource => self.event_source(view, &wanted),
             Live::LongPoll => {
+                let parking = parts.extensions.remove().unwrap_or_default();
                 // What came with the request is slices of the connection's buffer, which would stay as long as the poll.
                 drop(parts);
                 let is_anonymous = caller.is_anonymous;
                 drop(caller);
-                self.long_poll(is_anonymous, view, &wanted).await
+                self.long_poll(is_anonymous, view, &wanted, &parking).await
             }
         }
     }
