@@ -329,6 +329,12 @@ pub const CONTROL_PAGE: u32 = 128;
 /// hears of the kick late.
 pub const CONTROL_CLOCK_SKEW_MS: u64 = 1000;
 
+/// Topics of one poll: 256. More are refused with 400; they are for several polls, or an event stream.
+pub const POLL_TOPICS_MAX: usize = 256;
+
+/// Seconds between two polls that do not wait, as clients are told: a topic whose reader wants to know sooner is for a long poll.
+pub const POLL_INTERVAL_SECONDS: u64 = 5;
+
 /// Idempotent producers of one stream that are remembered. More make those forgotten that were silent for longest, which
 /// count as new when they come again. They are part of a register's message: 512 of some hundred bytes stay far below its limit.
 pub const STREAM_PRODUCERS_MAX: usize = 512;

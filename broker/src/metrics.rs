@@ -67,6 +67,10 @@ pub enum Transport {
     WebsocketStomp,
     /// STOMP over TCP.
     TcpStomp,
+    /// Server-sent events.
+    EventStream,
+    /// Lines or a sequence of JSON.
+    JsonStream,
     /// SockJS over a WebSocket, whatever is spoken.
     SockjsWebsocket,
     /// SockJS over long answers to XMLHttpRequests.
@@ -83,11 +87,13 @@ pub enum Transport {
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::WebsocketJson,
         Self::WebsocketBinary,
         Self::WebsocketStomp,
         Self::TcpStomp,
+        Self::EventStream,
+        Self::JsonStream,
         Self::SockjsWebsocket,
         Self::SockjsXhrStreaming,
         Self::SockjsXhrPolling,
@@ -103,6 +109,8 @@ impl Transport {
             Self::WebsocketBinary => "websocket-binary",
             Self::WebsocketStomp => "websocket-stomp",
             Self::TcpStomp => "tcp-stomp",
+            Self::EventStream => "event-stream",
+            Self::JsonStream => "json-stream",
             Self::SockjsWebsocket => "sockjs-websocket",
             Self::SockjsXhrStreaming => "sockjs-xhr-streaming",
             Self::SockjsXhrPolling => "sockjs-xhr-polling",

@@ -2,109 +2,12 @@
 
 mod support;
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use support::{Broker, PATIENCE};
-
-/// An answer that came to its end.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HashMap<String, String>,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-}
-
-/// A request under way: its status and headers were read.
-struct Exchange {
-    status: u16,
-    headers: HashMap<String, String>,
-    reader: BufReader<TcpStream>,
-}
-
-impl Exchange {
-    fn begin(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Self {
-        let mut stream = TcpStream::connect(address).expect("the broker takes connections");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("a status");
-        let status = line.split(' ').nth(1).expect("a status line").parse().expect("a number");
-        let mut headers = HashMap::new();
-        loop {
-            line.clear();
-            reader.read_line(&mut line).expect("a header");
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.insert(name.to_owned(), value.to_owned());
-        }
-        Self { status, headers, reader }
-    }
-
-    /// The next line of a chunked body, without the lines of the chunks; `None` at the end.
-    fn line(&mut self) -> Option<String> {
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            let is_chunk = line.ends_with("\r\n");
-            if !is_chunk {
-                return Some(line.trim_end_matches('\n').to_owned());
-            }
-        }
-    }
-
-    /// Reads lines until one begins like this, and gives what follows there.
-    fn line_after(&mut self, prefix: &str) -> String {
-        loop {
-            let line = self.line().unwrap_or_else(|| panic!("a line {prefix}… before the end"));
-            if let Some(rest) = line.strip_prefix(prefix) {
-                return rest.to_owned();
-            }
-        }
-    }
-
-    fn finish(mut self) -> Answer {
-        let mut body = String::new();
-        self.reader.read_to_string(&mut body).expect("text");
-        Answer { status: self.status, headers: self.headers, body }
-    }
-}
-
-fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    Exchange::begin(address, method, path, headers, body).finish()
-}
-
-fn get(address: SocketAddr, path: &str) -> Answer {
-    ask(address, "GET", path, &[], "")
-}
-
-fn publish(address: SocketAddr, topic: &str, data: &Value) -> Value {
-    let answer =
-        ask(address, "POST", "/v1/publish", &[], &json!({ "topic": topic, "data": data }).to_string());
-    assert_eq!(answer.status, 200, "{answer:?}");
-    serde_json::from_str(&answer.body).expect("JSON")
-}
-
-fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut all = vec![("content-type", "text/plain")];
-    all.extend_from_slice(headers);
-    ask(address, method, path, &all, body)
-}
+use support::Broker;
+use support::http::{Answer, Exchange, ask, get, publish, text};
 
 #[test]
 fn events_go_on_after_a_kill_where_they_were() {
@@ -279,7 +182,18 @@ fn requests_that_make_no_sense_get_the_protocols_own_error() {
         ("GET", "/v1/events?topic=a/%23/b", &[], "", 400),
         ("GET", "/v1/events?topic=%24sys/x", &[], "", 403),
         ("GET", "/v1/events?topic=a", &[("accept", "image/png")], "", 406),
-        ("POST", "/v1/events?topic=a", &[], "", 405),
+        ("PUT", "/v1/events?topic=a", &[], "", 405),
+        ("POST", "/v1/events?topic=a", &[], "", 400),
+        ("POST", "/v1/events", &[], "{}", 400),
+        ("POST", "/v1/events", &[], "{\"positions\":{\"a/#\":\"1:1\"}}", 400),
+        ("POST", "/v1/events", &[], "{\"positions\":{\"a\":\"earliest\"}}", 400),
+        ("GET", "/v1/events?topic=a&max_age=0", &[], "", 400),
+        ("GET", "/v1/poll", &[], "", 405),
+        ("POST", "/v1/poll", &[], "{\"topics\":{}}", 400),
+        ("POST", "/v1/poll", &[], "{\"topics\":{\"a\":\"soon\"}}", 400),
+        ("POST", "/v1/poll", &[], "{\"topics\":{\"a/#\":\"now\"}}", 400),
+        ("POST", "/v1/poll", &[], "{\"topics\":{\"$sys/x\":\"now\"}}", 403),
+        ("POST", "/v1/poll", &[], "{\"topics\":{\"live/x\":\"now\"}}", 404),
         ("POST", "/v1/publish", &[], "", 400),
         ("POST", "/v1/publish", &[], "[]", 400),
         ("POST", "/v1/publish", &[], "{\"messages\":[]}", 400),

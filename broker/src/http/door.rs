@@ -22,12 +22,12 @@ const ALLOWED_HEADERS: &str = "authorization, content-type, if-none-match, idemp
                                stream-fork-offset, stream-fork-sub-offset, producer-id, producer-epoch, producer-seq";
 
 /// What pages of other origins may see of an answer.
-const EXPOSED_HEADERS: &str = "etag, location, retry-after, stream-next-offset, stream-cursor, stream-up-to-date, \
+const EXPOSED_HEADERS: &str = "etag, location, retry-after, x-poll-interval, x-resume, x-start, stream-next-offset, stream-cursor, stream-up-to-date, \
                                stream-closed, stream-ttl, stream-expires-at, stream-sse-data-encoding, \
                                producer-epoch, producer-seq, producer-expected-seq, producer-received-seq";
 
 /// The methods that some resource here takes.
-const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, QUERY";
 
 /// Where every request passes.
 #[derive(Debug)]

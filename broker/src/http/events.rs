@@ -1,4 +1,4 @@
-//! `GET /v1/events`: messages as they come, as server-sent events or as lines of JSON.
+//! `/v1/events`: messages as they come, as server-sent events or as lines of JSON.
 //!
 //! The reader is a session like a WebSocket's. The next event is made when the socket took the one before, so a slow
 //! reader costs its session's outbox and is served from the log. A message's bytes are made once for all readers of the same shape; of a
@@ -10,71 +10,100 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, Request};
+use axum::extract::Request;
 use axum::response::Response;
+use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::{Event, Reply, Subscribed};
-use bongsu_protocol::eventstream::{Bookmark, Shape, Tracker, encode_bookmark, encode_event, encode_prelude};
-use bongsu_protocol::limits::EVENT_STREAM_PADDING_BYTES_MAX;
+use bongsu_protocol::eventstream::{
+    Bookmark, Shape, Tracker, encode_bookmark, encode_event, encode_prelude, encode_retry,
+};
 use bongsu_protocol::message::Time;
 use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::{CloseReason, Error, Goodbye};
 use bongsu_protocol::session::Outgoing;
-use bongsu_protocol::topic::TopicFilter;
+use bongsu_protocol::topic::{Topic, TopicFilter};
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
+use super::asked::Wanted;
+use super::body::Bodies;
 use super::door::{Caller, Door};
 use super::problem::Problem;
 use super::reader::{Reader, Woken};
+use super::stream::{Streams, is_end};
 use crate::chance;
 use crate::clock;
 use crate::delivery::SharedDelivery;
 use crate::limits::{
     EVENT_SOURCE_CHECKPOINT_MARGIN_MS, EVENT_SOURCE_HEARTBEAT, EVENT_SOURCE_RETRY_MS, EVENTS_PER_TURN_MAX,
 };
+use crate::metrics::{METRICS, Transport};
 use crate::node::Node;
 
-/// Where a stream goes on; the header of every later attempt of an `EventSource`.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How much of what a reader missed it will get; `EventSource` shows no headers, and reads of gaps in events.
+const RESUME: HeaderName = HeaderName::from_static("x-resume");
 
-/// The parameters that say the same, by the names that clients of other servers know.
-const START_PARAMETERS: [&str; 5] = ["lastEventId", "last_event_id", "lastEventID", "since", "from"];
-
-/// What a request asks for.
-#[derive(Debug)]
-struct Wanted {
-    filters: Vec<TopicFilter>,
-    start: Bookmark,
-    /// The bookmark that the client came with says nothing here.
-    is_lost: bool,
-    shape: Shape,
-    padding_bytes: usize,
-}
+/// The bookmark that the answer begins with.
+const START: HeaderName = HeaderName::from_static("x-start");
 
 /// Answers a request for events.
-pub(super) async fn answer(door: Arc<Door>, node: Arc<Node>, request: Request) -> Response {
+pub(super) async fn answer(
+    door: Arc<Door>,
+    streams: Arc<Streams>,
+    bodies: Arc<Bodies>,
+    request: Request,
+) -> Response {
     let work = |caller, request: Request| async move {
-        let (parts, _) = request.into_parts();
-        open(&node, &caller, &parts)
+        let (parts, body) = request.into_parts();
+        let wanted = match parts.method.as_str() {
+            "GET" => Wanted::of_query(&parts)?,
+            // What a URL has no room for.
+            "POST" | "QUERY" => {
+                let body = bodies.receive(&parts.headers, body).await?;
+                Wanted::of_body(&parts, &body)?
+            }
+            _ => return Err(Problem::method_not_allowed("GET, POST, QUERY, OPTIONS")),
+        };
+        open(&streams, &caller, &parts, wanted).await
     };
     door.pass(request, work).await
 }
 
-fn open(node: &Arc<Node>, caller: &Caller, parts: &Parts) -> Result<Response, Problem> {
-    if parts.method != Method::GET {
-        return Err(Problem::method_not_allowed("GET, OPTIONS"));
-    }
-    let wanted = Wanted::parse(parts)?;
+async fn open(
+    streams: &Arc<Streams>,
+    caller: &Caller,
+    parts: &Parts,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let node = streams.node();
     for filter in &wanted.filters {
         if !caller.grants.may_subscribe(filter) {
             return Err(caller.denied());
         }
     }
+    let resumed = match (&wanted.filters[..], &wanted.start) {
+        ([filter], Bookmark::At(position)) => filter.as_topic().map(|topic| (topic, *position)),
+        _ => None,
+    };
+    if let Some((topic, position)) = &resumed
+        && wanted.is_again
+        && streams.is_over(topic, *position).await
+    {
+        // Whoever has everything of a closed stream need not come again (contract SSE-5).
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
+    let resume = match resumed {
+        _ if wanted.is_lost => Some("lost"),
+        Some((topic, position)) => how_much_is_kept(node, topic, position).await,
+        None => None,
+    };
     let shape = wanted.shape;
-    let is_lost = wanted.is_lost;
+    let start = HeaderValue::try_from(wanted.start.to_string()).ok();
     let stream = Stream::begin(node, caller, wanted);
     let events = futures_util::stream::unfold(stream, |mut stream| async move {
         Some((Ok::<_, Infallible>(stream.next().await?), stream))
@@ -88,70 +117,25 @@ fn open(node: &Arc<Node>, caller: &Caller, parts: &Parts) -> Result<Response, Pr
     if parts.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
     }
-    if is_lost {
-        headers.insert(HeaderName::from_static("x-resume"), HeaderValue::from_static("lost"));
+    if let Some(resume) = resume {
+        headers.insert(RESUME, HeaderValue::from_static(resume));
+    }
+    if let Some(start) = start {
+        headers.insert(START, start);
     }
     Ok(response)
 }
 
-impl Wanted {
-    fn parse(parts: &Parts) -> Result<Self, Problem> {
-        let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|_| Problem::bad_request("the query is not form-encoded"))?;
-        let named = |name: &str| {
-            let values = parameters.iter().filter(move |(known, _)| known == name);
-            values.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
-        };
-        let mut filters = Vec::new();
-        for text in named("topic") {
-            let filter = TopicFilter::parse(text)
-                .map_err(|invalid| Problem::bad_request(format!("topic {text:?}: {invalid}")))?;
-            if !filters.contains(&filter) {
-                filters.push(filter);
-            }
-        }
-        if filters.is_empty() {
-            return Err(Problem::bad_request("name at least one topic or filter: ?topic=…"));
-        }
-        let in_header = parts.headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default());
-        let in_query = START_PARAMETERS.iter().flat_map(|name| named(name)).next();
-        let start = in_header.or(in_query).unwrap_or("now").parse::<Bookmark>();
-        // A place in one topic says nothing of several.
-        let start = start.and_then(|start| start.subscriptions(&filters).map(|_| start));
-        let padding_bytes = named("padding").first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
-        let is_single = matches!(&filters[..], [filter] if filter.as_topic().is_some());
-        let shape = shape_of(&parts.headers, is_single && !named("data").contains(&"envelope"))?;
-        Ok(Self {
-            shape,
-            is_lost: start.is_err(),
-            start: start.unwrap_or(Bookmark::Latest),
-            filters,
-            padding_bytes: padding_bytes.min(EVENT_STREAM_PADDING_BYTES_MAX),
-        })
+/// How much of what came after a position is kept: `full`, `partial`, or `lost` where the log was made anew. `None` if nobody can tell.
+async fn how_much_is_kept(node: &Arc<Node>, topic: Topic, position: Position) -> Option<&'static str> {
+    let range = HistoryRange::Forward(Start::After(position));
+    let page = node.history().catch_up(HistoryQuery { topic, range, limit: 1 }).await.ok()?;
+    if page.head.epoch != position.epoch {
+        return Some("lost");
     }
-}
-
-/// The first kind that the client names and that is made here (RFC 9110, 12.5.1); without one, server-sent events.
-fn shape_of(headers: &HeaderMap, shows_payloads: bool) -> Result<Shape, Problem> {
-    let events = if shows_payloads { Shape::Payload } else { Shape::Envelope };
-    let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    let mut kinds = lines.flat_map(|line| line.split(',')).map(|kind| {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        kind.to_ascii_lowercase()
-    });
-    if headers.get(header::ACCEPT).is_none() {
-        return Ok(events);
-    }
-    let known = kinds.find_map(|kind| match kind.as_str() {
-        "text/event-stream" | "text/*" | "*/*" => Some(events),
-        "application/x-ndjson" | "application/ndjson" | "application/*" => Some(Shape::Lines),
-        "application/json-seq" => Some(Shape::Sequence),
-        _ => None,
-    });
-    known.ok_or_else(|| {
-        let text = "events come as text/event-stream, application/x-ndjson or application/json-seq";
-        Problem::new(StatusCode::NOT_ACCEPTABLE, "unsupported", text)
-    })
+    let next = page.items.first().map(|(next, ..)| next.offset.0);
+    let is_whole = next.map_or(page.head <= position, |next| next <= position.offset.0 + 1);
+    Some(if is_whole { "full" } else { "partial" })
 }
 
 /// An answer while it lasts.
@@ -169,16 +153,23 @@ struct Stream {
     /// What is to be written before anything else is looked at: a turn's worth at most.
     pending: VecDeque<Bytes>,
     heartbeat_at: Instant,
-    /// When the reader is sent away.
+    /// When the reader is sent away since the node goes away.
+    leaves_at: Option<Instant>,
+    /// When the answer has lasted as long as its client wanted.
     ends_at: Option<Instant>,
+    /// What a bookmark says holds for all topics. Not so while a reader that came with positions of its own has not read from all of them.
+    has_bookmark: bool,
     is_over: bool,
+    counted: Counted,
 }
 
 impl Stream {
     fn begin(node: &Arc<Node>, caller: &Caller, wanted: Wanted) -> Self {
-        let Wanted { filters, start, is_lost, shape, padding_bytes } = wanted;
-        // It was checked that the bookmark fits.
-        let subscriptions = start.subscriptions(&filters).unwrap_or_default();
+        let subscriptions = wanted.subscriptions();
+        let Wanted { filters, start, positions, is_lost, shape, padding_bytes, max_age, .. } = wanted;
+        let has_bookmark = positions.is_empty();
+        // The log is read from places that no bookmark has room for: until it was, nothing is known to be seen.
+        let start = if has_bookmark { start } else { Bookmark::Earliest };
         let mut prelude = BytesMut::new();
         if matches!(shape, Shape::Payload | Shape::Envelope) {
             encode_prelude(spread(EVENT_SOURCE_RETRY_MS), padding_bytes, &mut prelude);
@@ -193,7 +184,7 @@ impl Stream {
         let pending = [prelude.freeze()].into_iter().filter(|prelude| !prelude.is_empty()).collect();
         let since = Time(clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS));
         Self {
-            reader: Reader::begin(node, caller.grants.clone(), subscriptions),
+            reader: Reader::begin_for_client(node, caller.grants.clone(), subscriptions),
             node: Arc::clone(node),
             tracker: Tracker::new(&filters, &start, since),
             is_single: matches!(&filters[..], [filter] if filter.as_topic().is_some()),
@@ -203,8 +194,11 @@ impl Stream {
             has_begun: false,
             pending,
             heartbeat_at: next_heartbeat(),
-            ends_at: None,
+            leaves_at: None,
+            ends_at: max_age.map(|age| clock::instant(clock::monotonic() + age)),
+            has_bookmark,
             is_over: false,
+            counted: Counted::begin(shape),
         }
     }
 
@@ -231,20 +225,38 @@ impl Stream {
     }
 
     async fn wait(&mut self) {
-        let until = self.ends_at.map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at));
-        match self.reader.wait(until).await {
+        let ends = [self.leaves_at, self.ends_at].into_iter().flatten();
+        let until = ends.fold(self.heartbeat_at, Instant::min);
+        let woken = self.reader.wait(until).await;
+        let now = clock::instant(clock::monotonic());
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        match woken {
             Woken::Outgoing => {}
             Woken::Draining => {
                 let spread = self.node.settings().drain.spread.mul_f64(chance::range(0.0..=1.0));
-                self.ends_at = Some(clock::instant(clock::monotonic() + spread));
+                self.leaves_at = Some(clock::instant(clock::monotonic() + spread));
             }
-            Woken::Due if self.ends_at.is_some_and(|at| at <= clock::instant(clock::monotonic())) => {
+            Woken::Due if is_due(self.leaves_at) => {
                 let goodbye = Goodbye::new(CloseReason::GoingAway, "this node is going away");
                 let retry_after_ms = Some(self.node.reconnect_after_ms());
                 self.end(Goodbye { retry_after_ms, ..goodbye });
             }
+            Woken::Due if is_due(self.ends_at) => self.end_of_age(),
             Woken::Due => self.beat(),
         }
+    }
+
+    /// The answer has lasted long enough. No goodbye: its client goes on at once.
+    fn end_of_age(&mut self) {
+        let mut bytes = BytesMut::new();
+        self.put_bookmark(&mut bytes);
+        if matches!(self.shape, Shape::Payload | Shape::Envelope) {
+            encode_retry(spread(EVENT_SOURCE_RETRY_MS), &mut bytes);
+        }
+        if !bytes.is_empty() {
+            self.pending.push_back(bytes.freeze());
+        }
+        self.is_over = true;
     }
 
     /// A sign of life, and the bookmark that lets a quiet reader come back without reading what it has seen.
@@ -255,6 +267,7 @@ impl Stream {
         if self.reader.is_at_head() {
             let before = clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS);
             self.tracker.checkpoint(Time(before));
+            self.has_bookmark = true;
             self.put_bookmark(&mut beat);
         }
         self.pending.push_back(beat.freeze());
@@ -262,7 +275,9 @@ impl Stream {
 
     /// Writes the bookmark by itself: no event, but what the next attempt will say.
     fn put_bookmark(&self, out: &mut BytesMut) {
-        if let (Shape::Payload | Shape::Envelope, Some(bookmark)) = (self.shape, self.tracker.bookmark()) {
+        if let (Shape::Payload | Shape::Envelope, Some(bookmark)) = (self.shape, self.tracker.bookmark())
+            && self.has_bookmark
+        {
             encode_bookmark(self.shape, &bookmark, out);
             out.extend_from_slice(b"\n");
         }
@@ -282,9 +297,12 @@ impl Stream {
         }
         self.has_begun = true;
         if self.is_single {
+            // What comes after the end is no part of the stream; the next attempt is told that this was all.
+            self.is_over = is_end(&delivery.message);
             return self.pending.push_back(shared.event(self.shape));
         }
         if delivery.position.is_some()
+            && self.has_bookmark
             && let Some(bookmark) = self.tracker.bookmark()
         {
             let mut line = BytesMut::new();
@@ -349,10 +367,35 @@ impl Stream {
     }
 
     fn end(&mut self, goodbye: Goodbye) {
+        self.counted.reason = goodbye.reason;
         let mut bytes = BytesMut::new();
         encode_event(self.shape, &Event::Goodbye(goodbye), &mut bytes);
         self.pending.push_back(bytes.freeze());
         self.is_over = true;
+    }
+}
+
+/// A reader, counted among the sessions.
+struct Counted {
+    transport: Transport,
+    /// Why it ends, unless its client goes.
+    reason: CloseReason,
+}
+
+impl Counted {
+    fn begin(shape: Shape) -> Self {
+        let transport = match shape {
+            Shape::Payload | Shape::Envelope => Transport::EventStream,
+            Shape::Lines | Shape::Sequence => Transport::JsonStream,
+        };
+        METRICS.count_open(transport);
+        Self { transport, reason: CloseReason::Normal }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        METRICS.count_close(self.transport, self.reason);
     }
 }
 

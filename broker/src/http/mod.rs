@@ -3,15 +3,18 @@
 //! | path | what |
 //! |---|---|
 //! | `/v1/stream/{topic}` | the Durable Streams protocol: see `stream` |
+//! | `/v1/poll` | what is new on several topics: see `poll` |
 //! | `/v1/events` | server-sent events and lines of JSON: see `events` |
 //! | `/v1/publish` | messages of back ends: see `publish` |
 //!
 //! No request needs the node that answered the one before: what a reader has seen is in its own hands, and everything else in logs.
 
+mod asked;
 mod body;
 mod door;
 mod events;
 mod parking;
+mod poll;
 mod problem;
 mod publish;
 mod reader;
@@ -70,11 +73,20 @@ pub fn routes(
     let streams = Streams::begin(Arc::clone(node), Arc::clone(&bodies));
     let stream = {
         let door = Arc::clone(&door);
+        let streams = Arc::clone(&streams);
         any(move |request: Request| stream::answer(Arc::clone(&door), Arc::clone(&streams), request))
     };
     let events = {
-        let (door, node) = (Arc::clone(&door), Arc::clone(node));
-        any(move |request: Request| events::answer(Arc::clone(&door), Arc::clone(&node), request))
+        let (door, streams, bodies) = (Arc::clone(&door), Arc::clone(&streams), Arc::clone(&bodies));
+        any(move |request: Request| {
+            events::answer(Arc::clone(&door), Arc::clone(&streams), Arc::clone(&bodies), request)
+        })
+    };
+    let poll = {
+        let (door, bodies) = (Arc::clone(&door), Arc::clone(&bodies));
+        any(move |request: Request| {
+            poll::answer(Arc::clone(&door), Arc::clone(&streams), Arc::clone(&bodies), request)
+        })
     };
     let publish = {
         let node = Arc::clone(node);
@@ -84,6 +96,7 @@ pub fn routes(
     };
     Router::new()
         .route("/v1/stream/{*topic}", stream)
+        .route("/v1/poll", poll)
         .route("/v1/events", events)
         .route("/v1/publish", publish)
 }

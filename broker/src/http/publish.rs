@@ -124,7 +124,8 @@ struct Several {
     _messages: serde::de::IgnoredAny,
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The key that makes a retry safe, if the request has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     // A draft of the IETF quotes it, most clients do not.
     let key = key.to_str().ok().map(|key| key.trim().trim_matches('"'));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::carrier::Carrier;
 use crate::clock;
 use crate::connection::answers::{Answer, Answers};
+use crate::control::Place;
 use crate::delivery::SharedDelivery;
 use crate::dialog::Dialog;
 use crate::drain::Phase;
@@ -29,6 +30,8 @@ pub(super) struct Reader {
     phase: watch::Receiver<Phase>,
     /// It was said that the node goes away.
     is_draining: bool,
+    /// Where those who want to end it find it, if it is a client's own.
+    place: Option<Place>,
 }
 
 /// Why a wait ended.
@@ -52,7 +55,25 @@ impl Reader {
         let dialog = Dialog::Native { session, format: Format::Json };
         let outbound = Outbound::new(node.next_connection(), dialog, Carrier::Bytes, None);
         let phase = node.drain().subscribe();
-        Self { node: Arc::clone(node), outbound, answers: Answers::default(), phase, is_draining: false }
+        Self {
+            node: Arc::clone(node),
+            outbound,
+            answers: Answers::default(),
+            phase,
+            is_draining: false,
+            place: None,
+        }
+    }
+
+    /// Begins to read for a client: as [`begin`](Self::begin), and who may end sessions may end this one.
+    pub(super) fn begin_for_client(
+        node: &Arc<Node>,
+        grants: Grants,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
+        let mut reader = Self::begin(node, grants, subscriptions);
+        reader.place = Some(node.sessions().enter(&reader.outbound));
+        reader
     }
 
     /// The next delivery or event that is there.
@@ -143,6 +164,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        drop(self.place.take());
         let filters = {
             let mut state = self.outbound.lock();
             state.dialog.end();

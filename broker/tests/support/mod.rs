@@ -1,6 +1,7 @@
 //! A broker as a process, and a client of the tests' own.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod http;
 pub mod raw;
 pub mod stomp;
 

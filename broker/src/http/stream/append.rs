@@ -23,6 +23,7 @@ use super::view::View;
 use super::write::publish;
 use crate::http::door::Caller;
 use crate::http::problem::Problem;
+use crate::http::publish::idempotency_key;
 use crate::limits::{STREAM_APPEND_TRIES, STREAM_CHECKPOINT_MESSAGES};
 
 const SEQ: HeaderName = HeaderName::from_static("stream-seq");
@@ -39,6 +40,8 @@ pub(super) struct Append {
     pub seq: Option<String>,
     pub messages: Vec<Bytes>,
     pub closes: bool,
+    /// What makes a retry safe for a client that is no idempotent producer: the id of its message, or what the ids of several begin with.
+    pub key: Option<String>,
 }
 
 /// What came of an append.
@@ -64,6 +67,7 @@ impl Streams {
         let tag = producer(&parts.headers)?;
         let seq = text(&parts.headers, &SEQ)?.map(str::to_owned);
         let closes = is_closing(&parts.headers);
+        let key = idempotency_key(&parts.headers)?;
         let body = self.bodies.receive(&parts.headers, body).await?;
         let view = self.existing(topic).await?;
         if body.is_empty() && !closes {
@@ -84,7 +88,7 @@ impl Streams {
         if messages.is_empty() && !body.is_empty() {
             return Err(Problem::bad_request("an empty array appends nothing"));
         }
-        let append = Append { tag, seq, messages, closes };
+        let append = Append { tag, seq, messages, closes, key };
         let outcome = {
             let _writer = view.writer.lock().await;
             if append.tag.is_some() || append.seq.is_some() || append.closes {
@@ -202,7 +206,7 @@ impl Streams {
         if messages.is_empty() && !closes {
             return Ok(());
         }
-        let append = Append { tag: None, seq: None, messages, closes };
+        let append = Append { tag: None, seq: None, messages, closes, key: None };
         match self.append_all(subject, view, &append).await? {
             Outcome::Appended => Ok(()),
             Outcome::Known { .. } | Outcome::Refused(_) => {
@@ -234,7 +238,11 @@ fn new_messages(view: &View, append: &Append) -> Result<Vec<NewMessage>, Problem
             payload: payload.clone(),
             content_type: if end == End::Only { String::new() } else { content_type.clone() },
             headers: mark.headers(),
-            id: String::new(),
+            id: match &append.key {
+                None => String::new(),
+                Some(key) if parts == 1 => key.clone(),
+                Some(key) => format!("{key}/{part}"),
+            },
         };
         message.validate().map_err(|invalid| Problem::bad_request(invalid.to_string()))?;
         Ok(NewMessage { topic: view.topic.clone(), message, expect: None })

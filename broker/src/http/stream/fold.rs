@@ -190,6 +190,11 @@ impl Producer {
     }
 }
 
+/// Whether a message is the last one of its stream, or no message but its end.
+pub(in crate::http) fn is_end(message: &Message) -> bool {
+    header(message, CLOSED).is_some()
+}
+
 /// Whether a message is no message of the stream, but its end.
 pub(super) fn is_end_only(message: &Message) -> bool {
     header(message, CLOSED) == Some(CLOSED_ONLY)

@@ -51,17 +51,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::Request;
 use axum::response::Response;
+use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
+use bongsu_protocol::limits::PAGE_MESSAGES_MAX;
+use bongsu_protocol::position::Position;
+use bongsu_protocol::session::LogPage;
 use bongsu_protocol::topic::Topic;
 use http::Method;
+use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::door::{Caller, Door, topic_of};
 use super::problem::Problem;
+use crate::delivery::SharedDelivery;
 use crate::limits::{STREAM_LINGER, STREAMS_MAX};
 use crate::node::Node;
 
 use body::Chunks;
-use view::View;
+use view::{State, View};
+
+pub(super) use fold::is_end;
 
 /// The path of the streams.
 const PREFIX: &str = "/v1/stream/";
@@ -83,6 +91,44 @@ pub(super) async fn answer(door: Arc<Door>, streams: Arc<Streams>, request: Requ
     // Boxed, so that a parked poll occupies no more than it needs to.
     let work = |caller, request| Box::pin(streams.dispatch(caller, request));
     door.pass(request, work).await
+}
+
+/// A topic's log, whose head is known without asking the store. Small: a poll may hold hundreds.
+pub(super) struct Follower {
+    view: Arc<View>,
+    state: watch::Receiver<State>,
+}
+
+impl Follower {
+    /// The place of the newest message.
+    pub(super) fn head(&self) -> Position {
+        self.state.borrow().log.head
+    }
+
+    /// The same; [`changed`](Self::changed) tells of what comes after this.
+    pub(super) fn look(&mut self) -> Position {
+        self.view.note_use();
+        self.state.borrow_and_update().log.head
+    }
+
+    /// Waits for a change since it was looked.
+    pub(super) async fn changed(&mut self) {
+        if self.state.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// The messages after a place, as far as one page goes: from memory, or shared with others who ask for it.
+    pub(super) async fn page(
+        &self,
+        node: &Arc<Node>,
+        after: Position,
+    ) -> Result<LogPage<SharedDelivery>, Problem> {
+        let range = HistoryRange::Forward(Start::After(after));
+        let limit = u32::try_from(PAGE_MESSAGES_MAX).unwrap_or(u32::MAX);
+        let query = HistoryQuery { topic: self.view.topic.clone(), range, limit };
+        Ok(node.history().catch_up(query).await?)
+    }
 }
 
 impl Streams {
@@ -132,8 +178,22 @@ impl Streams {
         }
     }
 
-    fn node(&self) -> &Arc<Node> {
+    pub(super) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Follows the log of a topic, whether anybody made a stream of it or not.
+    pub(super) async fn follow(self: &Arc<Self>, topic: &Topic) -> Result<Follower, Problem> {
+        let view = self.find(topic)?;
+        view.ready().await?;
+        Ok(Follower { state: view.subscribe(), view })
+    }
+
+    /// Whether a reader at this place has read everything, and there will never be more.
+    pub(super) async fn is_over(self: &Arc<Self>, topic: &Topic, place: Position) -> bool {
+        let Ok(follower) = self.follow(topic).await else { return false };
+        let state = follower.state.borrow();
+        state.exists() && state.is_closed() && state.log.tail.epoch == place.epoch && place >= state.log.tail
     }
 
     /// The view of a stream, which may not exist. What is past its time is removed first.

@@ -23,6 +23,7 @@ use super::view::{State, View};
 use crate::delivery::SharedDelivery;
 use crate::history;
 use crate::http::door::Caller;
+use crate::http::poll::hint;
 use crate::http::problem::Problem;
 use crate::limits::STREAM_CHUNK_BYTES;
 
@@ -161,6 +162,9 @@ impl Streams {
             return Ok(response);
         }
         headers.insert(header::CACHE_CONTROL, keep(caller.is_anonymous, &chunk));
+        if chunk.is_empty {
+            hint(headers);
+        }
         if is_known(asked, headers.get(header::ETAG)) {
             // RFC 9110, 15.4.5: what a cache needs to go on with what it has.
             *response.status_mut() = StatusCode::NOT_MODIFIED;
