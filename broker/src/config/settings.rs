@@ -221,6 +221,9 @@ settings! {
         pub header_timeout: Duration = "10s" in "1s"..="5m";
         /// How long a long poll waits for something new. Proxies tend to cut silent requests after 30 or 60 seconds.
         pub long_poll_timeout: Duration = "25s" in "1s"..="10m";
+        /// Whether a stream is looked up in the store for each read and append. Without it, a node of a cluster answers from memory, and
+        /// may not know for some milliseconds what another node has acknowledged. Costs two reads for each request.
+        pub streams_ask_store: bool = "false";
     }
 
     /// WebSocket connections.

@@ -13,13 +13,15 @@ export class Broker {
   #process;
   #folder;
   #address;
+  #settings;
 
   get url() {
     return `http://${this.#address}`;
   }
 
-  static async start() {
+  static async start(...settings) {
     const broker = new Broker();
+    broker.#settings = settings.flatMap((setting) => ["--set", setting]);
     broker.#folder = await mkdtemp(join(tmpdir(), "bongsu-streams-"));
     await broker.#spawn("127.0.0.1:0");
     return broker;
@@ -41,7 +43,7 @@ export class Broker {
     if (!binary) throw new Error("BONGSU_BIN names the broker's program; build it with `cargo build -p bongsu`");
     // Polls that find nothing end soon: the suite waits for some of them.
     const settings = ["--set", "http.long_poll_timeout=2s", "--set", "drain.spread=0s"];
-    this.#process = spawn(binary, ["serve", "--listen", listen, "--data", this.#folder, ...settings], {
+    this.#process = spawn(binary, ["serve", "--listen", listen, "--data", this.#folder, ...settings, ...this.#settings], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     this.#address = await new Promise((resolve, reject) => {

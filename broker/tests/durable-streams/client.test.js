@@ -3,11 +3,11 @@
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { Broker } from "./broker.js";
+import { Server } from "./cluster.js";
 
 let broker;
 beforeAll(async () => {
-  broker = await Broker.start();
+  broker = await Server.start();
 });
 afterAll(() => broker.stop());
 

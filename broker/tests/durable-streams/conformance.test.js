@@ -3,14 +3,14 @@
 import { runConformanceTests } from "@durable-streams/server-conformance-tests";
 import { afterAll, beforeAll, describe } from "vitest";
 
-import { Broker } from "./broker.js";
+import { Server } from "./cluster.js";
 
 describe("Durable Streams", () => {
   const options = { baseUrl: "" };
   let broker;
 
   beforeAll(async () => {
-    broker = await Broker.start();
+    broker = await Server.start();
     options.baseUrl = broker.url;
   });
   afterAll(() => broker.stop());

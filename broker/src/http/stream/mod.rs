@@ -171,6 +171,12 @@ impl Streams {
         topic: &Topic,
         request: Request,
     ) -> Result<Response, Problem> {
+        if self.is_one_of_many() && *request.method() != Method::POST {
+            // Another node may have made or deleted it a moment ago.
+            let view = self.find(topic)?;
+            view.ready().await?;
+            view.refresh(&self.node).await?;
+        }
         match *request.method() {
             Method::POST => self.append(caller, topic, request).await,
             Method::PUT => self.create(caller, topic, request).await,
@@ -209,6 +215,10 @@ impl Streams {
     /// The view of a stream that exists.
     async fn existing(self: &Arc<Self>, topic: &Topic) -> Result<Arc<View>, Problem> {
         let view = self.view(topic).await?;
+        let asks_store = self.is_one_of_many() && self.node.settings().http.streams_ask_store;
+        if asks_store {
+            view.refresh(&self.node).await?;
+        }
         let check = |view: &View| {
             let state = view.state();
             if state.is_deleted() {
@@ -216,7 +226,7 @@ impl Streams {
             }
             if state.exists() { Ok(()) } else { Err(Problem::not_found("there is no such stream")) }
         };
-        if check(&view).is_err() && self.is_one_of_many() {
+        if check(&view).is_err() && self.is_one_of_many() && !asks_store {
             // Another node may have made it a moment ago.
             view.refresh(&self.node).await?;
         }
