@@ -194,7 +194,16 @@ impl View {
     /// Asks the store how far the log and the register are, and waits until that is known here.
     pub(super) async fn refresh(&self, node: &Arc<Node>) -> Result<(), Problem> {
         self.refresh_record(node).await?;
+        let known = self.state().log.head;
         let page = newest(node, &self.topic).await?;
+        if page.head.epoch.0 == 0 && known.epoch.0 > 0 {
+            // Another node removed the log. What came meanwhile is of the next one.
+            self.update(|state| {
+                if state.log.head == known {
+                    state.log = Log::default();
+                }
+            });
+        }
         self.caught_up(page.head).await
     }
 
