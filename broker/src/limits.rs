@@ -301,7 +301,14 @@ pub const LINKS_PER_SPAN_MAX: usize = 16;
 /// How long the collector may take to answer: 5 s. Then what was sent is dropped and counted.
 pub const TELEMETRY_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The pause before a node that could not reach the cluster's registry tries again: 1 s, or a third of the lease if that is less.
+/// The pause before a node that could not reach the cluster's registry tries again for the first time: 20 ms. It doubles up to [`LEASE_RETRY`].
+pub const LEASE_RETRY_MIN: Duration = Duration::from_millis(20);
+
+/// How long a node that starts waits for its registration before it takes clients: 2 s. Where Redis is away it takes them all the same, and what
+/// begins there is not found by others until it is back.
+pub const REGISTRATION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest pause before a node that could not reach the cluster's registry tries again: 1 s, or a third of the lease if that is less.
 pub const LEASE_RETRY: Duration = Duration::from_secs(1);
 
 /// The pause before a node looks at its registration because a call failed: 100 ms. It bounds how often that happens.
@@ -405,6 +412,10 @@ pub const EVENT_SOURCE_CHECKPOINT_MARGIN_MS: u64 = 30_000;
 
 /// How long a request waits whose messages a SockJS session does not take yet: 10 s. Then it is answered with 503.
 pub const SOCKJS_SEND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a request waits that brings messages for a session which is not known yet: 100 ms. The request that begins it came just before,
+/// perhaps to another node.
+pub const SOCKJS_OWNER_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Bytes of the name of a SockJS session; clients make them of 8 characters, Spring of 32. A longer one is answered with 404.
 pub const SOCKJS_NAME_BYTES_MAX: usize = 128;

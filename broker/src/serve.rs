@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::bus;
 use crate::clock;
 use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
-use crate::limits::STORE_DEADLINE;
+use crate::limits::{REGISTRATION_PATIENCE, STORE_DEADLINE};
 use crate::listener::{AdminListener, Listener, StompListener};
 use crate::node::Node;
 use crate::peers::Gate;
@@ -47,6 +47,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let stomp = StompListener::bind(&node)?;
     // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
     let _ = tokio::time::timeout(STORE_DEADLINE, node.control().caught_up()).await;
+    let _ = tokio::time::timeout(REGISTRATION_PATIENCE, node.cluster().registered()).await;
     greet(&listener.url()?);
     if let Some(admin) = &admin {
         greet_administrators(&admin.url()?);

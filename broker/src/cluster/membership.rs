@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{Error, Identity, Peer, Registry, Signals};
 use crate::bus::Health;
 use crate::clock;
-use crate::limits::{LEASE_RETRY, LEASE_SUSPECTED_PAUSE};
+use crate::limits::{LEASE_RETRY, LEASE_RETRY_MIN, LEASE_SUSPECTED_PAUSE};
 use crate::metrics::METRICS;
 
 /// A node's registration: a name that is never given twice, and how far its writes came.
@@ -48,6 +48,8 @@ pub(super) struct Keeper {
     /// The registration before, or this one if it is gone.
     earlier: Option<Arc<Registration>>,
     registered_at: Duration,
+    /// Rounds in a row that failed.
+    n_failed: u32,
     /// Whether another node has this one's name, so that it is said once.
     has_rival: bool,
 }
@@ -100,6 +102,7 @@ impl Keeper {
             registration: None,
             earlier: None,
             registered_at: Duration::ZERO,
+            n_failed: 0,
             has_rival: false,
         };
         (keeper, receiver)
@@ -110,7 +113,10 @@ impl Keeper {
         let signals = Arc::clone(&self.signals);
         loop {
             let pause = match self.round().await {
-                Ok(()) => self.registry.lease() / 3,
+                Ok(()) => {
+                    self.n_failed = 0;
+                    self.registry.lease() / 3
+                }
                 Err(Error::Lapsed) => {
                     tracing::warn!("this node's registration lapsed: it registers again");
                     self.earlier = self.registration.take().or_else(|| self.earlier.take());
@@ -182,7 +188,7 @@ impl Keeper {
         reason
     }
 
-    fn note_unreachable(&self, error: &Error) -> Duration {
+    fn note_unreachable(&mut self, error: &Error) -> Duration {
         self.tell(|membership| {
             let was_reachable = std::mem::take(&mut membership.is_reachable);
             let reason = error.to_string();
@@ -191,7 +197,10 @@ impl Keeper {
             }
             membership.health = Health::Degraded { reason };
         });
-        LEASE_RETRY.min(self.registry.lease() / 3)
+        // A node that starts is registered as soon as its connection to Redis is there.
+        let pause = LEASE_RETRY_MIN.saturating_mul(1 << self.n_failed.min(8));
+        self.n_failed = self.n_failed.saturating_add(1);
+        pause.min(LEASE_RETRY).min(self.registry.lease() / 3)
     }
 
     fn tell(&self, change: impl FnOnce(&mut Membership)) {

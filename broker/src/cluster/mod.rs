@@ -145,6 +145,15 @@ impl Cluster {
         Arc::clone(&self.membership.borrow().nodes)
     }
 
+    /// Waits until this node is registered; not at all if it is alone.
+    pub async fn registered(&self) {
+        if self.registry.is_some() {
+            let mut membership = self.membership.clone();
+            // It ends with the node.
+            let _ = membership.wait_for(|membership| membership.registration.is_some()).await;
+        }
+    }
+
     /// As [`nodes`](Self::nodes), as Redis knows it now.
     ///
     /// # Errors

@@ -215,6 +215,12 @@ impl Peers {
         if self.held.holds(key) {
             return Claimed::Already;
         }
+        let held =
+            |claim: Option<Claim>, claimed: fn(Claim) -> Claimed| claim.map_or(Claimed::Already, claimed);
+        // Others would take the session for that of a node that is gone.
+        if !self.is_registered() {
+            return held(self.held.hold_and_say(key), Claimed::Unknown);
+        }
         let begun = clock::monotonic();
         let keys = [key];
         let claiming = registry.own(&keys, &self.incarnation, OWNER_LIFETIME);
@@ -222,8 +228,6 @@ impl Peers {
             Ok(Ok(owners)) => owners.into_iter().next(),
             Ok(Err(_)) | Err(_) => None,
         };
-        let held =
-            |claim: Option<Claim>, claimed: fn(Claim) -> Claimed| claim.map_or(Claimed::Already, claimed);
         match owner {
             Some(owner) if *owner == *self.incarnation => held(self.held.hold(key), Claimed::Here),
             Some(owner) => {
@@ -300,6 +304,10 @@ impl Peers {
             }
             None => Owner::Lost,
         }
+    }
+
+    fn is_registered(&self) -> bool {
+        self.cluster.membership().borrow().registration.is_some()
     }
 
     fn next_number(&self) -> u64 {

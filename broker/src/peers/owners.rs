@@ -97,16 +97,20 @@ impl Held {
         let mut known: Option<Arc<Registration>> = None;
         let mut said_at = clock::monotonic();
         loop {
-            let now = membership.borrow_and_update().registration.clone();
-            let is_known =
-                |now: &Arc<Registration>| known.as_ref().is_some_and(|known| Arc::ptr_eq(known, now));
-            let is_new = now.as_ref().is_some_and(|now| !is_known(now));
+            let Some(now) = membership.borrow_and_update().registration.clone() else {
+                // Others would take what is said for sessions of a node that is gone.
+                if membership.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let is_new = known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &now));
             if is_new || clock::monotonic().saturating_sub(said_at) >= OWNER_RENEWAL {
                 let mut sessions = self.lock();
                 sessions.unsaid = sessions.held.clone();
                 said_at = clock::monotonic();
             }
-            known = now.or(known);
+            known = Some(now);
             let pause = match self.write(&registry, &incarnation).await {
                 Ok(()) => OWNER_RENEWAL.saturating_sub(clock::monotonic().saturating_sub(said_at)),
                 Err(error) => {
