@@ -232,6 +232,14 @@ impl Receiving {
         self.relay.changed.notify_one();
         Poll::Ready(Some(bytes))
     }
+
+    /// Lets the answer end with its next frame, which may be a heartbeat, and keeps the session for the next request.
+    pub fn release(&mut self) {
+        let mut state = self.relay.lock();
+        if state.number == self.number {
+            state.session.release();
+        }
+    }
 }
 
 impl Drop for Receiving {

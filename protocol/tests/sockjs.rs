@@ -451,6 +451,22 @@ fn an_answer_that_the_network_ended_ends_the_session() {
     assert_eq!(asked(&mut session, 2, Transport::XhrPolling), "c[1002,\"Connection interrupted\"]\n.");
 }
 
+// SJ-44
+#[test]
+fn a_request_that_is_wanted_back_ends_with_a_frame_and_the_session_waits() {
+    let mut session = open(&Transport::XhrStreaming);
+    session.release();
+    assert_eq!(written(&mut session, 1), "h\n.");
+    session.attach(at(2), Transport::XhrPolling, None).unwrap();
+    session.release();
+    assert_eq!(written(&mut session, 2), "h\n.");
+    let mut fresh = Session::new(at(0), TIMING);
+    fresh.attach(at(0), Transport::XhrStreaming, Some(4096)).unwrap();
+    fresh.release();
+    assert_eq!(written(&mut fresh, 0), "o\n.");
+    assert!(session.is_open() && fresh.is_open());
+}
+
 // SJ-46
 #[test]
 fn a_node_that_goes_away_says_so() {

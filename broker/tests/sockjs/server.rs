@@ -84,9 +84,13 @@ impl Server {
     }
 }
 
+/// A request to wherever a node is.
+pub(crate) async fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    Http::connect(address).await.ask("POST", path, "", body).await
+}
+
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
-    let mut settings = Settings::default();
-    settings.listen = "127.0.0.1:0".parse().unwrap();
+    let mut settings = Settings { listen: "127.0.0.1:0".parse().unwrap(), ..Settings::default() };
     change(&mut settings);
     settings
 }

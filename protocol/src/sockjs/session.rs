@@ -135,6 +135,14 @@ impl Session {
         self.due = (self.state != State::Closed).then_some(now + self.timing.disconnect);
     }
 
+    /// Lets the receiving request end with its next frame, or with a heartbeat at once: the client should come again, another way.
+    pub fn release(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.left_bytes = Some(0);
+            receiver.owes_heartbeat = true;
+        }
+    }
+
     /// Queues a message for the client; without effect once the session closes. Ask [`has_room`](Self::has_room) first.
     pub fn send(&mut self, message: Message) {
         if matches!(self.state, State::New | State::Open) {

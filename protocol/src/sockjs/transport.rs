@@ -99,6 +99,12 @@ impl Transport {
         }
     }
 
+    /// A frame for a client that has no session here, in the transport's wrapping.
+    #[must_use]
+    pub fn frame(&self, frame: &str) -> Bytes {
+        self.wrap(frame)
+    }
+
     /// One frame in its wrapping: to be written, and flushed, at once.
     #[must_use]
     pub(super) fn wrap(&self, frame: &str) -> Bytes {

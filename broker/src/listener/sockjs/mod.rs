@@ -5,6 +5,7 @@
 //! | `answer` | what answers have in common: caching, origins, cookies |
 //! | `caller` | who asks, and whether it is the one who began the session |
 //! | `sessions` | the sessions of a service that are not over WebSocket, by name |
+//! | `elsewhere` | those that another node has |
 //! | `receive`, `send` | requests that take frames, and those that bring messages |
 //! | `websocket` | the transport that is a socket |
 //!
@@ -13,6 +14,7 @@
 
 mod answer;
 mod caller;
+mod elsewhere;
 mod receive;
 mod send;
 mod sessions;
@@ -45,6 +47,7 @@ use crate::websocket::handshake::{self, Origins, OwnHosts};
 
 use answer::Answer;
 use caller::Caller;
+use elsewhere::Reply;
 use sessions::Sessions;
 
 /// One SockJS service.
@@ -122,11 +125,16 @@ pub(super) fn routes(
             admitted: admitted.clone(),
             bodies: Arc::clone(bodies),
         });
-        let route =
-            any(move |Extension(Source { address: peer, .. }), Extension(admission), request: Request| {
+        let route = any(
+            move |Extension(Source { address: peer, .. }),
+                  admission: Option<Extension<Admission>>,
+                  request: Request| {
                 let desk = Arc::clone(&desk);
+                // One that another node forwards has no place, and becomes no socket.
+                let admission = admission.map(|Extension(admission)| admission).unwrap_or_default();
                 async move { desk.answer(request, peer, admission).await }
-            });
+            },
+        );
         paths.into_iter().fold(router, |router, path| router.route(&path, route.clone()))
     })
 }
@@ -200,13 +208,17 @@ impl Desk {
                 let caller = Caller::new(&self.node, identified.token.as_ref(), request.headers(), peer);
                 // Nothing of the request may be borrowed while it is answered: its body is no other task's to look at.
                 let transport = transport(path, request.uri().query());
-                dress.session(match transport {
-                    Some(Ok(transport)) => self.receive(session, &caller, transport).await,
+                let reply = match transport {
+                    Some(Ok(transport)) => self.receive(session, &caller, transport, request).await,
                     Some(Err(invalid)) => {
-                        answer::text(StatusCode::INTERNAL_SERVER_ERROR, &invalid.to_string())
+                        Reply::Here(answer::text(StatusCode::INTERNAL_SERVER_ERROR, &invalid.to_string()))
                     }
                     None => self.send(session, &caller, path, request).await,
-                })
+                };
+                match reply {
+                    Reply::Here(response) => dress.session(response),
+                    Reply::Elsewhere(response) => response,
+                }
             }
             Route::RawWebSocket => answer::not_found(),
         }

@@ -12,9 +12,11 @@ use http::header::{self, HeaderValue};
 use super::Desk;
 use super::answer;
 use super::caller::Caller;
+use super::elsewhere::{Reply, Unforwarded};
 use super::sessions::Found;
 use crate::metrics::METRICS;
-use crate::relay::Unsent;
+use crate::peers::{Forwarded, Owner};
+use crate::relay::{Relay, Unsent};
 
 impl Desk {
     /// Hands the request's messages to its session.
@@ -24,10 +26,36 @@ impl Desk {
         caller: &Caller,
         path: SessionPath,
         request: Request,
-    ) -> Response {
-        let Found::Own(relay) = self.sessions.find(name, &caller.principal) else {
-            return answer::not_found();
+    ) -> Reply {
+        let relay = match self.sessions.find(name, &caller.principal) {
+            Found::Own(relay) => relay,
+            Found::Foreign => return Reply::Here(answer::not_found()),
+            Found::Nothing => return self.send_elsewhere(name, request).await,
         };
+        Reply::Here(self.send_to(&relay, path, request).await)
+    }
+
+    /// Forwards to the node that has the session, if there is one.
+    async fn send_elsewhere(&self, name: &str, request: Request) -> Reply {
+        let is_forwarded = request.extensions().get::<Forwarded>().is_some();
+        let owner = if is_forwarded { Owner::Nobody } else { self.node.peers().owner(&self.key(name)).await };
+        let sent = match owner {
+            Owner::Elsewhere(destination) => self.forward(name, &destination, request).await,
+            Owner::Unknown => Err(Unforwarded::Busy),
+            // What this node has is known here.
+            Owner::Here | Owner::Lost | Owner::Nobody => Err(Unforwarded::Lost),
+        };
+        match sent {
+            Ok(response) => Reply::Elsewhere(response),
+            Err(Unforwarded::Lost) => Reply::Here(answer::not_found()),
+            Err(Unforwarded::Busy) => {
+                let text = "this node cannot say now which one has the session\n";
+                Reply::Here(answer::text(StatusCode::SERVICE_UNAVAILABLE, text))
+            }
+        }
+    }
+
+    async fn send_to(&self, relay: &Relay, path: SessionPath, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let body = match self.bodies.take(&parts.headers, body).await {
             Ok(body) => body,
