@@ -110,8 +110,8 @@ pub struct Queue {
     head: Position,
     /// In the order in which they are served.
     consumers: VecDeque<Consumer>,
-    /// What consumers have.
-    held: BTreeMap<u64, Held>,
+    /// What consumers have, also where another node took this one for gone, and the message from it.
+    held: BTreeMap<u64, ConsumerId>,
     /// What consumers settled, and no state says so yet.
     settling: BTreeMap<u64, Settling>,
     /// What is to be given back, and no state says so yet.
@@ -133,13 +133,6 @@ struct Consumer {
     id: ConsumerId,
     prefetch: u32,
     n_held: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    consumer: ConsumerId,
-    /// Another node took this one for gone, and the message from it.
-    is_lost: bool,
 }
 
 #[derive(Debug)]
@@ -198,25 +191,26 @@ impl Queue {
             self.ready.iter().filter(|d| d.consumer == id).map(|d| d.position.offset.0).collect();
         self.ready.retain(|dispatch| dispatch.consumer != id);
         self.refused.retain(|_, refused| *refused != id);
-        let held: Vec<(u64, Held)> =
-            self.held.iter().filter(|(_, held)| held.consumer == id).map(|(at, held)| (*at, *held)).collect();
-        for (offset, held) in held {
-            self.held.remove(&offset);
-            let is_tried = departure == Departure::Vanished && !not_seen.contains(&offset);
-            if !held.is_lost {
-                self.returning.insert(offset, if is_tried { Return::Tried } else { Return::Untried });
+        let mut held = Vec::new();
+        self.held.retain(|offset, consumer| {
+            if *consumer == id {
+                held.push(*offset);
             }
+            *consumer != id
+        });
+        for offset in held {
+            let is_tried = departure == Departure::Vanished && !not_seen.contains(&offset);
+            self.returning.insert(offset, if is_tried { Return::Tried } else { Return::Untried });
         }
+        self.resolve();
     }
 
     /// A dispatch could not be handed over: others should have it, and it was not tried.
     pub fn undelivered(&mut self, dispatch: Dispatch) {
         let offset = dispatch.position.offset.0;
-        if self.epoch() == dispatch.position.epoch
-            && let Some(held) = self.take_held(offset, dispatch.consumer)
-            && !held.is_lost
-        {
+        if self.epoch() == dispatch.position.epoch && self.take_held(offset, dispatch.consumer) {
             self.returning.insert(offset, Return::Untried);
+            self.resolve();
         }
     }
 
@@ -256,7 +250,7 @@ impl Queue {
         let mut n_waiting = 0;
         for position in positions {
             let offset = position.offset.0;
-            if position.epoch != self.epoch() || self.take_held(offset, consumer).is_none() {
+            if position.epoch != self.epoch() || !self.take_held(offset, consumer) {
                 continue;
             }
             if settlement == Settlement::Requeue {
@@ -346,16 +340,18 @@ impl Queue {
         self.state.as_ref().map_or(Epoch(0), |state| state.epoch)
     }
 
-    /// Takes a message from a consumer, which has room for another one then.
-    fn take_held(&mut self, offset: u64, consumer: ConsumerId) -> Option<Held> {
-        let held = *self.held.get(&offset).filter(|held| held.consumer == consumer)?;
+    /// Takes a message from a consumer, which has room for another one then. False if it does not have it.
+    fn take_held(&mut self, offset: u64, consumer: ConsumerId) -> bool {
+        if self.held.get(&offset) != Some(&consumer) {
+            return false;
+        }
         self.is_quiet = false;
         self.held.remove(&offset);
         self.ready.retain(|dispatch| dispatch.position.offset.0 != offset);
         if let Some(consumer) = self.consumers.iter_mut().find(|candidate| candidate.id == consumer) {
             consumer.n_held = consumer.n_held.saturating_sub(1);
         }
-        Some(held)
+        true
     }
 
     /// Drops what the known state says: settlements, returns, burials.
@@ -384,9 +380,6 @@ impl Queue {
     /// Compares what the known state says this node holds with what its consumers have.
     fn take_over(&mut self) {
         let Some(state) = &self.state else { return };
-        for (offset, held) in &mut self.held {
-            held.is_lost = !state.is_held_by(*offset, &self.me);
-        }
         let lost = |dispatch: &&Dispatch| !state.is_held_by(dispatch.position.offset.0, &self.me);
         let too_late: Vec<Dispatch> = self.ready.iter().filter(lost).copied().collect();
         let mut new = Vec::new();
@@ -408,7 +401,7 @@ impl Queue {
         for (offset, is_redelivered) in new {
             match self.next_consumer(offset) {
                 Some(consumer) => {
-                    self.held.insert(offset, Held { consumer, is_lost: false });
+                    self.held.insert(offset, consumer);
                     let position = Position::new(epoch, offset);
                     self.ready.push_back(Dispatch { consumer, position, is_redelivered });
                 }

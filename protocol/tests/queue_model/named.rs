@@ -177,6 +177,31 @@ fn what_a_consumer_did_counts_though_its_node_was_taken_for_gone() {
 }
 
 #[test]
+fn what_was_taken_from_a_node_before_it_was_handed_over_is_not_handed_over() {
+    let (mut one, mut two) = (queue("a", 1), queue("b", 1));
+    one.add_consumer(ConsumerId(1), 1);
+    settle_down(&mut one);
+    two.learn(one.state().unwrap().clone());
+    two.add_consumer(ConsumerId(2), 1);
+    two.note_gone(holder("a"));
+    assert_eq!(dispatched(&mut two), [(2, 1)]);
+    one.learn(two.state().unwrap().clone());
+    assert_eq!(dispatched(&mut one), []);
+}
+
+#[test]
+fn what_could_not_be_handed_over_goes_to_somebody_else() {
+    let mut queue = queue("a", 1);
+    queue.add_consumer(ConsumerId(1), 1);
+    settle_down(&mut queue);
+    let dispatch = queue.poll_dispatch().unwrap();
+    queue.undelivered(dispatch);
+    queue.remove_consumer(ConsumerId(1), Departure::Vanished);
+    queue.add_consumer(ConsumerId(2), 1);
+    assert_eq!(dispatched(&mut queue), [(2, 1)]);
+}
+
+#[test]
 fn a_new_log_begins_with_nothing_done() {
     let mut queue = queue("a", 5);
     queue.add_consumer(ConsumerId(1), 2);

@@ -246,12 +246,11 @@ impl World {
             fate.was_rejected |= settlement == Settlement::Reject;
         }
         let positions: Vec<Position> = offsets.iter().map(|offset| at(*offset)).collect();
+        let (stranger, ticket) = (ConsumerId(0), Ticket(u64::MAX - number));
+        node.tickets.insert(ticket, (Settlement::Requeue, Vec::new()));
+        node.queue.settle(stranger, &positions, Settlement::Reject, ticket);
         node.tickets.insert(Ticket(number), (settlement, offsets));
         node.queue.settle(*id, &positions, settlement, Ticket(number));
-        let stranger = ConsumerId(0);
-        let ticket = Ticket(u64::MAX - number);
-        node.tickets.insert(ticket, (Settlement::Requeue, Vec::new()));
-        node.queue.settle(stranger, &positions, Settlement::Done, ticket);
         self.look(idx);
     }
 
