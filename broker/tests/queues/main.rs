@@ -8,5 +8,6 @@ mod nodes;
 mod support;
 
 mod cluster;
+mod killed;
 mod one_node;
 mod worker;
