@@ -257,6 +257,7 @@ mod tests {
     use crate::config::Settings;
     use crate::listener::socket::Refusal;
     use crate::node::Node;
+    use crate::peers::Source;
 
     /// A client of a server whose `/wait` waits until it is told.
     fn serve_pipe(begun: &Arc<Notify>, done: &Arc<Notify>) -> DuplexStream {
@@ -271,8 +272,8 @@ mod tests {
             "waited"
         };
         let routes = Router::new().route("/wait", get(wait));
-        let peer = "127.0.0.1:1".parse().expect("an address");
-        let ways = Ways::new(&node, peer, None, TowerToHyperService::new(routes));
+        let source = Source { address: "127.0.0.1:1".parse().expect("an address"), is_tls: false };
+        let ways = Ways::new(&node, source, None, TowerToHyperService::new(routes));
         let socket = Socket { stream, read_ahead: BytesMut::new(), refusal: Refusal::default() };
         tokio::spawn(async move { serve(&ways, socket, true).await });
         client

@@ -1,5 +1,6 @@
 //! Three nodes behind the proxy that `deploy/` configures: real Redis, real Postgres, real HAProxy.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
