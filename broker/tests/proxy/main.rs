@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod sockjs;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -57,20 +59,43 @@ async fn wait_until_reached(proxy: SocketAddr, expected: &[&str]) {
     }
 }
 
+/// Three nodes behind the proxy.
+struct Cluster {
+    nodes: [Broker; 3],
+    /// Where the proxy is.
+    address: SocketAddr,
+    _proxy: Process,
+    _redis: Redis,
+    _data: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(others: &[&str]) -> Self {
+        let (redis, database) = (Redis::start(), Postgres::shared().database());
+        let data = tempfile::tempdir().expect("a folder");
+        let start = |name: &str| {
+            let name = format!("node.name={name}");
+            let (redis, postgres) =
+                (format!("redis.url={}", redis.url()), format!("postgres.url={database}"));
+            let admin = "admin.listen=127.0.0.1:0";
+            Broker::start(data.path(), &[&[name.as_str(), &redis, &postgres, admin], others].concat())
+        };
+        let nodes = ["node-1", "node-2", "node-3"].map(start);
+        let proxy = proxy(&nodes);
+        let address = SocketAddr::from(([127, 0, 0, 1], proxy.port()));
+        // It says that it serves before it listens.
+        let begun = Instant::now();
+        while let Err(error) = tokio::net::TcpStream::connect(address).await {
+            assert!(begun.elapsed() < PATIENCE, "{error}");
+        }
+        wait_until_reached(address, &["node-1", "node-2", "node-3"]).await;
+        Self { nodes, address, _proxy: proxy, _redis: redis, _data: data }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_the_round_robin_proxy_miss_nothing_while_nodes_come_and_go() {
-    let (redis, database) = (Redis::start(), Postgres::shared().database());
-    let data = tempfile::tempdir().expect("a folder");
-    let start = |name: &str| {
-        let name = format!("node.name={name}");
-        let (redis, postgres) = (format!("redis.url={}", redis.url()), format!("postgres.url={database}"));
-        let others = ["admin.listen=127.0.0.1:0", "drain.spread=0s"];
-        Broker::start(data.path(), &[&[name.as_str(), &redis, &postgres], &others[..]].concat())
-    };
-    let mut nodes = ["node-1", "node-2", "node-3"].map(start);
-    let proxy = proxy(&nodes);
-    let address = SocketAddr::from(([127, 0, 0, 1], proxy.port()));
-    wait_until_reached(address, &["node-1", "node-2", "node-3"]).await;
+    let Cluster { mut nodes, address, _proxy, _redis, _data } = Cluster::start(&["drain.spread=0s"]).await;
     let metrics = get(address, "/metrics").await;
     assert!(metrics.starts_with("HTTP/1.1 404 "), "{metrics}");
 
