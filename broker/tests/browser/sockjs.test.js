@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { after, before, it } from "node:test";
 import { chromium } from "playwright-core";
 import { Broker } from "./broker.js";
+import { chat } from "./sockjs-page.js";
 
 const PATIENCE_MS = 60_000;
 const CLIENT = createRequire(import.meta.url).resolve("sockjs-client/dist/sockjs.js");
@@ -39,41 +40,6 @@ after(async () => {
   await broker?.stop();
   site?.close();
 });
-
-/** A page that is connected, reads a topic, and comes back where it was. */
-function chat([url, transport, topic]) {
-  const state = { got: [], opened: [], closed: [], next: 1, waiting: new Map() };
-  window.state = state;
-  const ask = (command, body) => {
-    const id = state.next++;
-    state.socket.send(JSON.stringify({ id, [command]: body }));
-    return new Promise((resolve) => state.waiting.set(id, resolve));
-  };
-  state.publish = (data) => ask("publish", { messages: [{ topic, data }] });
-  state.connect = () => {
-    state.next = 1;
-    state.socket = new window.SockJS(url, null, { transports: [transport] });
-    state.socket.onopen = async () => {
-      state.opened.push(state.socket.transport);
-      const from = state.position ? { after: state.position } : "latest";
-      await ask("subscribe", { subscriptions: [{ filter: topic, from }] });
-      state.ready = true;
-    };
-    state.socket.onmessage = ({ data }) => {
-      const event = JSON.parse(data);
-      if (event.reply) state.waiting.get(event.reply.id)?.(event.reply);
-      if (!event.delivery) return;
-      state.got.push(event.delivery.data);
-      state.position = { epoch: event.delivery.epoch, offset: event.delivery.offset };
-    };
-    state.socket.onclose = ({ code, reason }) => {
-      state.ready = false;
-      state.closed.push([code, reason]);
-      setTimeout(state.connect, 50);
-    };
-  };
-  state.connect();
-}
 
 const transports = [
   ["websocket", "site"],

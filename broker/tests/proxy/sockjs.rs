@@ -244,7 +244,8 @@ async fn session_of_a_node_that_drains_is_told_so_through_other_nodes() {
     let status = tokio::task::block_in_place(|| cluster.nodes[owner].terminate());
     let end = ending.await.expect("it polls");
     assert!(status.success(), "it drains in time");
-    assert_eq!(end.0, 1012, "{end:?}");
+    // A client that comes back only when the node has ended hears of the end alone.
+    assert!(matches!(end.0, 1012 | 1002), "{end:?}");
     publish(address, 2).await;
     let mut again = Session::open(address).await;
     again.subscribe(&json!({ "after": position })).await;
