@@ -154,3 +154,43 @@ fn put_sockjs(message: &Message, frames: &mut VecDeque<Bytes>) {
 const fn kind_of(is_text: bool) -> Kind {
     if is_text { Kind::Text } else { Kind::Binary }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bongsu_protocol::message::{Delivery, Message, Time};
+    use bongsu_protocol::topic::Topic;
+
+    use super::*;
+    use crate::delivery::Shared;
+
+    #[test]
+    fn sockjs_readers_share_what_was_quoted_once() {
+        let message = Message {
+            payload: Bytes::from_static(b"\"text\""),
+            content_type: "application/json".to_owned(),
+            headers: Vec::new(),
+            id: String::new(),
+        };
+        let delivery = Shared::new(Arc::new(Delivery {
+            topic: Topic::parse("t").unwrap(),
+            position: None,
+            time: Time(0),
+            publisher: String::new(),
+            message,
+            erased: false,
+        }));
+        let said = || Said::Native(Format::Json, session::Outgoing::Delivery(Arc::clone(&delivery)));
+        let frame = || {
+            let mut frames = VecDeque::new();
+            Carrier::SockJs.put(&said(), &mut frames);
+            assert_eq!(frames.len(), 1);
+            frames.pop_front().unwrap()
+        };
+        assert_eq!(frame().as_ptr(), frame().as_ptr(), "over WebSocket, whole frames");
+        let quoted = || message_of(&said()).tail.bytes().clone();
+        assert_eq!(quoted().as_ptr(), quoted().as_ptr(), "over requests, what stands between the quotes");
+        assert!(frame().ends_with(&[MESSAGE_BEGIN.as_bytes(), &quoted(), MESSAGE_END.as_bytes()].concat()));
+    }
+}
