@@ -182,7 +182,10 @@ fn only_send_carries_a_body() {
             }
         }
     }
-    assert!(decode(Version::V12, b"BEGIN\ntransaction:t\ncontent-length:0\n\n\0").is_ok());
+    for length in [0, 4] {
+        let acknowledged = format!("ACK\nid:t\ncontent-length:{length}\n\n\0");
+        assert!(decode(Version::V12, acknowledged.as_bytes()).is_ok(), "the headers of a MESSAGE");
+    }
 }
 
 // ST-5

@@ -215,11 +215,12 @@ impl Head {
     }
 
     fn into_body(self, version: Option<Version>) -> Result<Body, Refusal> {
-        let length = content_length(&self.headers);
         let command = match &self.command {
             Ok(command) => *command,
             Err(unknown) => return Err(self.refuse(Refusal::bad_command(unknown))),
         };
+        // Clients acknowledge a message with all of its headers: that is no announcement of a body.
+        let length = if command.has_body() { content_length(&self.headers) } else { None };
         let frame = Frame { command, headers: self.headers, body: Bytes::new() };
         // A login has none, so what a stranger sends in the place of one must not cost as much as a message.
         let bytes_max = if version.is_some() { PAYLOAD_BYTES_MAX } else { STOMP_LOGIN_BYTES_MAX };

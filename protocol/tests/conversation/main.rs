@@ -231,6 +231,21 @@ fn every_subscription_of_a_topic_gets_its_messages() {
     assert_eq!(chat.hear_one(Command::Message).header("subscription"), Some("a:1"));
 }
 
+// ST-25, ST-29
+#[test]
+fn who_leaves_before_a_subscription_is_made_is_told_nothing_of_it() {
+    for (leave, receipts) in
+        [("UNSUBSCRIBE\nid:a\nreceipt:2\n\n^", ["1", "2"]), ("DISCONNECT\nreceipt:2\n\n^", ["1", "2"])]
+    {
+        let mut chat = Chat::open("1.2");
+        chat.say(&format!("SUBSCRIBE\nid:a\ndestination:/topic/x\nreceipt:1\n\n^{leave}"));
+        chat.effects();
+        let heard = chat.hear();
+        let ids: Vec<_> = heard.iter().map(|frame| frame.header("receipt-id").unwrap()).collect();
+        assert_eq!(ids, receipts, "{heard:?}");
+    }
+}
+
 // ST-24, ST-25
 #[test]
 fn every_subscription_of_one_destination_gets_its_messages() {

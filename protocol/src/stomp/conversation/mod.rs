@@ -23,7 +23,7 @@ mod subscribe;
 mod subscriptions;
 mod translate;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,8 +84,8 @@ pub struct Conversation<D> {
     session: Session<D>,
     last_request: RequestId,
     receipts: Receipts,
-    /// SUBSCRIBEs that the session inside did not answer.
-    awaited: HashSet<RequestId>,
+    /// SUBSCRIBEs that were not answered, and whose subscription is still wanted.
+    awaited: HashMap<RequestId, SubscriptionKey>,
     subscriptions: Subscriptions,
     last_key: SubscriptionKey,
     /// The number of the newest MESSAGE: what its `message-id` ends with.
@@ -143,7 +143,7 @@ where
             decoder: Decoder::new(),
             last_request: RequestId(0),
             receipts: Receipts::default(),
-            awaited: HashSet::new(),
+            awaited: HashMap::new(),
             subscriptions: Subscriptions::default(),
             last_key: SubscriptionKey(0),
             last_tag: 0,

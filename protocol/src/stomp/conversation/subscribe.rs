@@ -139,7 +139,7 @@ where
             }
         }
         self.receipts.push(id, receipt);
-        if !self.awaited.contains(&id) {
+        if !self.awaited.contains_key(&id) {
             // Another subscription reads all of it already.
             self.settle_request(id);
         }
@@ -165,7 +165,7 @@ where
         });
         let subscription = self.add(name, wishes.ack_mode, Reads::Queue);
         let prefetch = wishes.prefetch;
-        self.awaited.insert(id);
+        self.awaited.insert(id, subscription);
         self.effects.push_back(Effect::Consume { id, subscription, topic, group, from, prefetch });
         Ok(())
     }
@@ -176,9 +176,9 @@ where
         let is_new = |filter: &&TopicFilter| !self.subscriptions.read(filter);
         let wanted = |filter: &TopicFilter| Wanted { filter: filter.clone(), from, seen: Vec::new() };
         let wanted: Vec<Wanted> = filters.iter().filter(is_new).map(wanted).collect();
-        self.add(name, ack_mode, reads);
+        let key = self.add(name, ack_mode, reads);
         if !wanted.is_empty() {
-            self.awaited.insert(id);
+            self.awaited.insert(id, key);
             self.request(id, Request::Subscribe(wanted));
         }
     }
@@ -206,10 +206,10 @@ where
 
     /// What came of an [`Effect::Consume`].
     pub fn consuming(&mut self, id: RequestId, result: Result<(), Error>) {
-        self.awaited.remove(&id);
+        let is_wanted = self.awaited.remove(&id).is_some();
         match result {
-            Ok(()) => self.settle_request(id),
-            Err(error) => self.fail_request(id, &error),
+            Err(error) if is_wanted => self.fail_request(id, &error),
+            Ok(()) | Err(_) => self.settle_request(id),
         }
         self.advance();
     }
@@ -233,6 +233,7 @@ where
 
     /// Ends what a subscription that was taken out of the list needed.
     pub(super) fn cancel(&mut self, subscription: &Subscription, forget: bool) {
+        self.awaited.retain(|_, key| *key != subscription.key);
         match &subscription.reads {
             Reads::Queue => {
                 self.held.retain(|_, held| held.subscription != subscription.key);

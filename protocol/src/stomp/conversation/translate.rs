@@ -38,10 +38,12 @@ where
                 Event::Reply { id, result: Ok(reply) } => {
                     let error = match reply {
                         Reply::Published(results) => results.into_iter().find_map(Result::err),
-                        Reply::Subscribed(results) => results.into_iter().find_map(Result::err),
+                        // Who left before it was made does not ask what came of it.
+                        Reply::Subscribed(results) if self.awaited.remove(&id).is_some() => {
+                            results.into_iter().find_map(Result::err)
+                        }
                         _ => None,
                     };
-                    self.awaited.remove(&id);
                     match error {
                         Some(error) => self.fail_request(id, &error),
                         None => self.settle_request(id),
