@@ -56,6 +56,8 @@ pub struct PublishRate {
 #[derive(Debug, Clone)]
 pub struct Policies {
     ordered: Vec<Policy>,
+    /// What Spring makes of its users' destinations: each is one session's, read by it alone and gone with it, so nothing is kept.
+    of_sessions: Policy,
     rest: Policy,
 }
 
@@ -63,19 +65,23 @@ impl Policies {
     /// Takes the policies as they stand in the settings.
     #[must_use]
     pub fn new(topics: &[TopicPolicy]) -> Self {
-        Self { ordered: topics.iter().map(Policy::from).collect(), rest: Policy::unmatched() }
+        let rest = Policy::unmatched();
+        let filter = TopicFilter::parse("user-queue/#").expect("it is a filter");
+        let kind = Kind::Live { slow_reader: SlowReader::DropOldest };
+        let of_sessions = Policy { filter: Some(filter), kind, ..rest };
+        Self { ordered: topics.iter().map(Policy::from).collect(), of_sessions, rest }
     }
 
     /// What holds for this topic. Walks the policies: call it once per topic and keep the answer.
     #[must_use]
     pub fn for_topic(&self, topic: &Topic) -> &Policy {
         let matches = |policy: &&Policy| policy.filter.as_ref().is_some_and(|filter| filter.matches(topic));
-        self.ordered.iter().find(matches).unwrap_or(&self.rest)
+        self.ordered.iter().chain([&self.of_sessions]).find(matches).unwrap_or(&self.rest)
     }
 
     /// Every policy in order; the last is that of all topics that no filter matches.
     pub fn iter(&self) -> impl Iterator<Item = &Policy> {
-        self.ordered.iter().chain(std::iter::once(&self.rest))
+        self.ordered.iter().chain([&self.of_sessions, &self.rest])
     }
 }
 

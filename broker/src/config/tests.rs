@@ -171,6 +171,11 @@ fn the_first_policy_that_matches_holds() {
     assert_eq!((retention.age, retention.count), (None, Some(10)));
     assert!(policy("b").is_durable() && policy("b").filter.is_none());
     assert!(policy("$sys/x").filter.is_none());
+    // Nothing is kept of what Spring makes of a user's destinations, unless somebody says so.
+    assert!(!policy("user-queue/a-user8f3c21d7").is_durable());
+    let file = "topics = [{ filter = 'user-queue/#' }]";
+    let policies = Policies::new(&load(file, &[], &[]).settings.topics.0);
+    assert!(policies.for_topic(&Topic::parse("user-queue/a").unwrap()).is_durable());
     assert_eq!(policies.iter().count(), 3);
 }
 
