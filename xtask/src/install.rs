@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 /// A program that tests run, and the Debian package that has it.
 struct Need {
     program: &'static str,
-    /// The option that makes it print its version.
+    /// The options that make it print a version.
     version: &'static str,
     package: &'static str,
     /// Smallest major version; 0 takes any.
@@ -35,6 +35,13 @@ const NEEDS: &[Need] = &[
     Need::new("postgres", "postgresql", 14, "keeps the logs of a cluster"),
     // 2 routes WebSockets over HTTP/2 as well; 2.6 is what Debian 12 has.
     Need { version: "-v", ..Need::new("haproxy", "haproxy", 2, "runs the proxy's configuration of deploy/") },
+    // The package of `venv` alone brings this module.
+    Need {
+        version: "-m ensurepip --version",
+        ..Need::new("python3", "python3-venv", 0, "runs stomp.py, with its module ensurepip")
+    },
+    Need::new("javac", "default-jdk-headless", 17, "compiles and runs Spring"),
+    Need::new("mvn", "maven", 0, "fetches Spring and runs its tests"),
     Need { version: "-V", ..Need::new("ip", "iproute2", 0, "cuts the network between a node and Redis") },
 ];
 
@@ -72,7 +79,7 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 fn is_there(need: &Need) -> bool {
-    let output = Command::new(program_of(need)).arg(need.version).stderr(Stdio::null()).output();
+    let output = Command::new(program_of(need)).args(need.version.split(' ')).stderr(Stdio::null()).output();
     let Ok(output) = output else { return false };
     // `v18.20.4`, `9.2.0`, `Chromium 140.0.7339.80 built on Debian`, `Redis server v=7.0.15 sha=…`.
     let text = String::from_utf8_lossy(&output.stdout);

@@ -103,7 +103,7 @@ fn count(name: &str, runner: &mut Command, total: &mut Counts) {
 
 /// What a line adds, if it is one of a summary.
 fn counts_of(line: &str) -> Option<Counts> {
-    rust_counts(line).or_else(|| node_counts(line))
+    rust_counts(line).or_else(|| node_counts(line)).or_else(|| maven_counts(line))
 }
 
 /// `test result: ok. 16 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.05s`
@@ -117,6 +117,19 @@ fn rust_counts(line: &str) -> Option<Counts> {
         passed: number("passed")?,
         failed: number("failed")? + number("ignored")? + number("filtered out")?,
     })
+}
+
+/// `[INFO] Tests run: 7, Failures: 0, Errors: 0, Skipped: 0`: the last of them. Those of single classes go on with a time.
+fn maven_counts(line: &str) -> Option<Counts> {
+    let (_, counts) = line.split_once("] Tests run: ")?;
+    let mut parts = counts.split(", ");
+    let run: u64 = parts.next()?.parse().ok()?;
+    let names = ["Failures: ", "Errors: ", "Skipped: "];
+    let mut failed = 0;
+    for name in names {
+        failed += parts.next()?.strip_prefix(name)?.parse::<u64>().ok()?;
+    }
+    parts.next().is_none().then(|| Counts { passed: run.saturating_sub(failed), failed })
 }
 
 /// Node.js ends with a line for each of `pass`, `fail`, `cancelled`, `skipped`, `todo`: `# pass 5` (TAP) or `ℹ pass 5`.
@@ -146,6 +159,9 @@ mod tests {
             ("# pass 5", Some((5, 0))),
             ("ℹ fail 2", Some((0, 2))),
             ("# skipped 1", Some((0, 1))),
+            ("[INFO] Tests run: 7, Failures: 0, Errors: 0, Skipped: 0", Some((7, 0))),
+            ("[ERROR] Tests run: 7, Failures: 1, Errors: 2, Skipped: 1", Some((3, 4))),
+            ("[INFO] Tests run: 3, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 1.5 s -- in a.B", None),
             ("# tests 8", None),
             ("# pass 5 of 6", None),
             ("test a ... ok", None),
