@@ -1,17 +1,20 @@
-//! The few HTTP requests that the broker itself makes: telemetry to a collector, and the health check of its own command line.
+//! The HTTP requests that the broker itself makes: webhooks, telemetry to a collector, and the health check of its own command line.
 //!
-//! One connection per request. Both happen every few seconds at most, so a pool would only be one more thing to go stale.
+//! Redirects are never followed: a request goes where somebody said it should, or nowhere. What happens every few seconds at most
+//! has one connection per request, since a pool would only be one more thing to go stale; webhooks keep a few.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
@@ -38,39 +41,19 @@ pub enum Error {
     Answer(String),
 }
 
-/// Makes a request, whose address is absolute, and takes the whole answer. Waits as long as the other side does: bound it.
+/// Makes a request, whose address is absolute, on a connection of its own, and takes the whole answer. Waits as long as the other side
+/// does: bound it.
 ///
 /// # Errors
 /// There is no answer, with the reason. The other side may have taken the request all the same.
 pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
     let target = Target::of(request.uri())?;
-    let socket = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(Error::Connect)?;
-    if !target.tls {
-        return exchange(socket, request).await;
-    }
-    let name = ServerName::try_from(target.host).map_err(|error| Error::Tls(error.to_string()))?;
-    let tls = TlsConnector::from(tls_config()?).connect(name, socket).await;
-    exchange(tls.map_err(|error| Error::Tls(error.to_string()))?, request).await
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Bytes>,
-) -> Result<Response<Bytes>, Error> {
-    let (mut parts, body) = request.into_parts();
-    let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
-    parts.headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| Error::Address)?);
+    let (mut parts, body) = on_connection(request)?.into_parts();
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    parts.uri = path.parse().map_err(|_| Error::Address)?;
+    let stream = connect(target).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, HTTP_ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| Error::Answer(error.to_string()))?.to_bytes();
-        Ok(Response::from_parts(parts, body))
-    };
+    let answer =
+        async { whole(sender.send_request(Request::from_parts(parts, Full::new(body))).await?).await };
     tokio::pin!(connection, answer);
     // Driven here and not in a task of its own, so that dropping this future ends the connection too.
     tokio::select! {
@@ -81,6 +64,110 @@ async fn exchange(
             // What came before the end may still be the whole answer.
             answer.await
         }
+    }
+}
+
+/// A socket, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn connect(target: Target) -> Result<Box<dyn Stream>, Error> {
+    let socket = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(Error::Connect)?;
+    if !target.tls {
+        return Ok(Box::new(socket));
+    }
+    let name = ServerName::try_from(target.host).map_err(|error| Error::Tls(error.to_string()))?;
+    let tls = TlsConnector::from(tls_config()?).connect(name, socket).await;
+    Ok(Box::new(tls.map_err(|error| Error::Tls(error.to_string()))?))
+}
+
+/// The request as it stands on a connection to its server.
+fn on_connection(request: Request<Bytes>) -> Result<Request<Bytes>, Error> {
+    let (mut parts, body) = request.into_parts();
+    let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+    parts.headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| Error::Address)?);
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = path.parse().map_err(|_| Error::Address)?;
+    Ok(Request::from_parts(parts, body))
+}
+
+/// The whole answer.
+async fn whole(answer: Response<Incoming>) -> Result<Response<Bytes>, Error> {
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, HTTP_ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| Error::Answer(error.to_string()))?.to_bytes();
+    Ok(Response::from_parts(parts, body))
+}
+
+/// A client for one server, which keeps its connections for the next requests. One of these connections costs some KiB, and the server
+/// ends it when it likes.
+#[derive(Debug)]
+pub struct Client {
+    idle: Mutex<Vec<Kept>>,
+    idle_max: usize,
+}
+
+/// A connection that can take another request. Ends when it is dropped.
+#[derive(Debug)]
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    _driver: AbortOnDropHandle,
+}
+
+/// Ends a task when it is dropped.
+#[derive(Debug)]
+struct AbortOnDropHandle(JoinHandle<()>);
+
+impl Drop for AbortOnDropHandle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Client {
+    /// Keeps at most so many connections.
+    #[must_use]
+    pub const fn new(idle_max: usize) -> Self {
+        Self { idle: Mutex::new(Vec::new()), idle_max }
+    }
+
+    /// As [`send`], on a connection that was used before where there is one. A server may have ended that just then: the request is
+    /// sent once more on a new one, so it must be one that may come twice.
+    ///
+    /// # Errors
+    /// As [`send`].
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let target = Target::of(request.uri())?;
+        let request = on_connection(request)?.map(Full::new);
+        let idle = self.lock().pop();
+        if let Some(kept) = idle
+            && let Ok(answer) = self.exchange(kept, request.clone()).await
+        {
+            return Ok(answer);
+        }
+        let stream = connect(target).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        self.exchange(Kept { sender, _driver: AbortOnDropHandle(driver) }, request).await
+    }
+
+    async fn exchange(
+        &self,
+        mut kept: Kept,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, Error> {
+        kept.sender.ready().await?;
+        let answer = whole(kept.sender.send_request(request).await?).await?;
+        let mut idle = self.lock();
+        if idle.len() < self.idle_max && !kept.sender.is_closed() {
+            idle.push(kept);
+        }
+        Ok(answer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

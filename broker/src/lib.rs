@@ -15,6 +15,7 @@ pub mod control;
 pub mod delivery;
 pub mod dialog;
 pub mod drain;
+pub mod events;
 pub mod feed;
 pub mod heard;
 pub mod history;
@@ -38,4 +39,5 @@ pub mod retention;
 pub mod serve;
 pub mod telemetry;
 
+pub mod webhooks;
 pub mod websocket;

@@ -103,7 +103,8 @@ impl Transport {
     ];
 
     /// The label's value.
-    const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::WebsocketJson => "websocket-json",
             Self::WebsocketBinary => "websocket-binary",
@@ -290,6 +291,24 @@ metrics! {
     queue_appends = "bongsu_queue_appends_total";
     /// Appends of such states that another node's came before.
     queue_conflicts = "bongsu_queue_append_conflicts_total";
+    /// Events of sessions that this node told.
+    events_told = "bongsu_session_events_told_total";
+    /// Events of sessions that were not told one by one, since the store was away for too long.
+    events_lost = "bongsu_session_events_lost_total";
+    /// Sessions of dead nodes, and of earlier processes of this one, whose end this node told.
+    sessions_lost = "bongsu_sessions_lost_total";
+    /// Sessions that this node ended since others had taken it for dead.
+    sessions_dismissed = "bongsu_sessions_dismissed_total";
+    /// Requests that webhooks made.
+    webhook_requests = "bongsu_webhook_requests_total";
+    /// Messages that receivers of webhooks took.
+    webhook_delivered = "bongsu_webhook_messages_delivered_total";
+    /// Requests of webhooks that failed, or whose answer was no success.
+    webhook_failures = "bongsu_webhook_failures_total";
+    /// Messages that webhooks gave up, which are dead letters.
+    webhook_dead = "bongsu_webhook_dead_letters_total";
+    /// Messages that were removed before webhooks delivered them.
+    webhook_lost = "bongsu_webhook_messages_lost_total";
     gauges {
         /// Work queues that clients of this node consume now.
         queues = "bongsu_queues";
@@ -309,6 +328,10 @@ metrics! {
         reads_under_way = "bongsu_store_reads_under_way";
         /// Bytes of newest messages that are kept in memory now.
         tail_bytes = "bongsu_tail_cache_bytes";
+        /// Bytes of events of sessions that wait to be told now.
+        events_waiting_bytes = "bongsu_session_events_waiting_bytes";
+        /// Topics that a webhook of this node has something to deliver of, as it looked last.
+        webhooks_waiting = "bongsu_webhook_topics_waiting";
         /// 1 while the bus is live, 0 while frames of other nodes do not arrive, or not all.
         bus_live = "bongsu_bus_live";
         /// 1 while the node sends its clients away.

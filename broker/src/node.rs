@@ -19,6 +19,7 @@ use crate::cluster::{Cluster, Identity};
 use crate::config::{Policies, Settings, StorageKind};
 use crate::control::{Connections, Control};
 use crate::drain::Drain;
+use crate::events::Events;
 use crate::feed::{self, Announcer, Ends};
 use crate::heard::Heard;
 use crate::history::History;
@@ -58,6 +59,7 @@ pub struct Node {
     publisher: Arc<Publisher>,
     presence: Presence,
     queues: Queues,
+    events: Events,
     drain: Drain,
     n_connections: AtomicU64,
     /// When the store was last asked whether it answers, and what came of it.
@@ -141,7 +143,8 @@ impl Node {
         commands: Option<Commands>,
         gate: Option<Gate>,
     ) -> Arc<Self> {
-        let policies = Arc::new(Policies::new(&settings.topics.0));
+        let told_for = settings.events.retention;
+        let policies = Arc::new(Policies::new(&settings.topics.0).telling(told_for));
         let limits = &settings.limits;
         let started_ms = clock::wall().0;
         let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms));
@@ -159,7 +162,8 @@ impl Node {
             deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };
-        let publisher = Arc::new(Publisher::spawn(store, &history, &hub, &announcer, &policies, appender));
+        let publisher =
+            Arc::new(Publisher::spawn(Arc::clone(&store), &history, &hub, &announcer, &policies, appender));
         let drain = Drain::default();
         let (cluster, peers) = match commands {
             None => (Cluster::alone(), Peers::alone()),
@@ -185,6 +189,15 @@ impl Node {
         let members_max = limits.members_per_topic;
         let presence =
             Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), cluster.clone(), members_max);
+        let events = Events::spawn(
+            &settings.events,
+            settings.node.name.as_str(),
+            started_ms,
+            store,
+            Arc::clone(&publisher),
+            Arc::clone(&connections),
+            &cluster,
+        );
         Arc::new(Self {
             authenticator: Authenticator::new(&settings),
             policies,
@@ -194,6 +207,7 @@ impl Node {
             publisher,
             presence,
             queues,
+            events,
             drain,
             n_connections: AtomicU64::new(0),
             store_health: tokio::sync::Mutex::new(None),
@@ -264,6 +278,12 @@ impl Node {
     #[must_use]
     pub const fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    /// What is told of sessions.
+    #[must_use]
+    pub const fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Whether the store answers; the reason in words if not. An answer serves everybody who asks within a moment.

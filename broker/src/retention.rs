@@ -6,7 +6,7 @@ use bongsu_persistence::store::{self, Removal, Store, TopicsQuery};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 
 use crate::clock;
-use crate::config::{Kind, Policies};
+use crate::config::{Kind, Policies, TOLD};
 use crate::limits::{RETENTION_INTERVAL, RETENTION_LOGS_PER_STEP};
 use crate::metrics::METRICS;
 use crate::queues::STATE_PREFIX;
@@ -24,12 +24,23 @@ pub async fn run(store: Arc<dyn Store>, policies: Arc<Policies>) {
 }
 
 async fn round(store: &dyn Store, policies: &Policies) -> Result<(), store::Error> {
+    // A wildcard in the first level matches no topic of the broker's own.
+    for filter in ["#", TOLD] {
+        let Ok(filter) = TopicFilter::parse(filter) else { continue };
+        trim(store, policies, &filter).await?;
+    }
+    remove_all(store, &Removal::ForgetIds { now: clock::wall() }).await?;
+    Ok(())
+}
+
+/// Trims the logs under a filter.
+async fn trim(store: &dyn Store, policies: &Policies, filter: &TopicFilter) -> Result<(), store::Error> {
     let mut after: Option<Topic> = None;
     loop {
-        let Ok(filter) = TopicFilter::parse("#") else { return Ok(()) };
+        let filter = filter.clone();
         let query = TopicsQuery { filter, after: after.take(), limit: RETENTION_LOGS_PER_STEP };
         let logs = store.topics(query).await?;
-        let Some(last) = logs.last() else { break };
+        let Some(last) = logs.last() else { return Ok(()) };
         after = Some(last.topic.clone());
         for log in &logs {
             // A queue that nobody uses for long must still know what is done.
@@ -43,8 +54,6 @@ async fn round(store: &dyn Store, policies: &Policies) -> Result<(), store::Erro
             }
         }
     }
-    remove_all(store, &Removal::ForgetIds { now: clock::wall() }).await?;
-    Ok(())
 }
 
 /// Removes in bounded steps, so that publishers come in between; says how much it was.

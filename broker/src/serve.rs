@@ -19,6 +19,7 @@ use crate::listener::{AdminListener, Listener, StompListener};
 use crate::node::Node;
 use crate::peers::Gate;
 use crate::telemetry::{MeasuredStore, Telemetry};
+use crate::webhooks::Webhooks;
 use crate::{outbox, retention};
 
 /// The file in the data directory that holds the logs.
@@ -62,6 +63,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let retention = tokio::spawn(retention::run(store, Arc::clone(node.policies())));
     let outbox =
         opened.postgres.clone().map(|postgres| tokio::spawn(move_outbox(postgres, Arc::clone(&node))));
+    let webhooks = start_webhooks(&node, &opened.store);
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
     for listener in stomp {
         tokio::spawn(listener.serve(Arc::clone(&node)));
@@ -73,6 +75,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         () = signals.next() => Err(anyhow::anyhow!("ended by a second signal with {} connections open", node.connections())),
         drained = drain(&node) => drained,
     };
+    // Where the store is away, their registers run out instead.
+    let _ = tokio::time::timeout(STORE_DEADLINE, webhooks.stop()).await;
     retention.abort();
     if let Some(outbox) = outbox {
         outbox.abort();
@@ -86,6 +90,13 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         admin.abort();
     }
     drained
+}
+
+/// Tells receivers of messages by HTTP, in turn with the other nodes of the cluster.
+fn start_webhooks(node: &Node, store: &Arc<dyn Store>) -> Webhooks {
+    let is_alone = node.settings().storage.kind != StorageKind::Postgres;
+    let (webhooks, process) = (&node.settings().webhooks.0, node.sessions().prefix());
+    Webhooks::start(webhooks, store, node.publisher(), process, is_alone)
 }
 
 /// Hands what applications publish in SQL to readers.
@@ -118,6 +129,8 @@ pub async fn drain(node: &Node) -> anyhow::Result<()> {
     let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
     // Where the store is away, what consumers held goes to others when this node is known to be gone.
     let _ = tokio::time::timeout(rest, node.queues().settled()).await;
+    // Where the store is away, the next process of this node tells it, or another node.
+    let _ = tokio::time::timeout(rest, node.events().settled()).await;
     node.cluster().leave().await;
     let rest = grace.saturating_sub(clock::monotonic() - began).max(Duration::from_secs(1));
     let stored = tokio::time::timeout(rest, node.publisher().close()).await;

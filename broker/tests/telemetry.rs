@@ -180,7 +180,8 @@ fn serve_in(network: &LocalNetwork, store: &Arc<dyn Store>, settings: &Settings)
 async fn a_trace_follows_a_message_over_the_bus_to_another_node() {
     let (collector, address) = Collector::start(0).await;
     let endpoint = format!("telemetry.otlp_endpoint=http://{address}");
-    let set = vec![endpoint, "telemetry.interval=1s".to_owned(), "listen=127.0.0.1:0".to_owned()];
+    let set = [&*endpoint, "telemetry.interval=1s", "listen=127.0.0.1:0", "events.sessions=off"];
+    let set = set.map(str::to_owned).to_vec();
     let loaded = config::load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).expect("they hold");
     let telemetry = Telemetry::start(&loaded.settings, || {}).expect("there is a collector");
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::new(MemoryStore::default())));
@@ -274,7 +275,8 @@ async fn a_share_of_messages_begins_a_trace_that_readers_see() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_gets_what_slash_metrics_shows() {
     let (collector, address) = Collector::start(0).await;
-    let (_data, broker) = start(address, &[]);
+    // What is told of sessions would be stored, too.
+    let (_data, broker) = start(address, &["events.sessions=off"]);
     let mut client = broker.connect().await;
     client.publish("orders/1", json!(1)).await;
     let metric = |name: &'static str| {

@@ -125,6 +125,7 @@ impl Settings {
         self.validate_peers(&mut check);
         self.validate_telemetry(&mut check);
         self.validate_prefixes(&mut check);
+        self.validate_webhooks(&mut check);
         if self.drain.spread > self.drain.grace {
             let shown = &check.values["drain.grace"];
             let rule = format!(
@@ -195,6 +196,29 @@ impl Settings {
                 "stomp.tls_listen",
                 "TLS needs tls.certificate and tls.key: set both, or use stomp.listen",
             );
+        }
+    }
+
+    /// Webhooks go somewhere, and their names are levels of topics.
+    fn validate_webhooks(&self, check: &mut Check<'_>) {
+        for (idx, webhook) in self.webhooks.0.iter().enumerate() {
+            let key = |field| format!("webhooks[{idx}].{field}");
+            let name = webhook.name.as_str();
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if name.len() > 64 || !name.chars().all(is_plain) {
+                check.fail(&key("name"), "it takes letters, digits, `-` and `_`, at most 64");
+            }
+            if let Some(earlier) =
+                self.webhooks.0[..idx].iter().position(|earlier| earlier.name == webhook.name)
+            {
+                check.fail(&key("name"), format!("webhooks[{earlier}] has the same name: give each its own"));
+            }
+            if !webhook.url.is_http() {
+                check.fail(&key("url"), "it takes http:// or https:// with a host, and no user");
+            }
+            if webhook.topics.is_empty() {
+                check.fail(&key("topics"), "without a topic there is nothing to tell: name at least one");
+            }
         }
     }
 

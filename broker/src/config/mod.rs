@@ -35,15 +35,15 @@ use std::ffi::OsString;
 pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
-pub use policy::{Kind, Policies, Policy, PublishRate};
+pub use policy::{Kind, Policies, Policy, PublishRate, TOLD};
 pub use prefix::PathPrefix;
 pub use ratio::Ratio;
 pub use schema::{Origin, Origins, Tables};
-pub use settings::Settings;
+pub use settings::{Events as EventSettings, Settings, Webhook as WebhookSettings};
 pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
 pub use web::{Header, ScriptUrl};
-pub use word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
+pub use word::{Dots, LogFormat, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind};
 
 use schema::{Reader, Setting, Spec};
 

@@ -11,6 +11,9 @@ use super::settings::TopicPolicy;
 use super::value::ByteSize;
 use super::word::{SlowReader, TopicKind};
 
+/// The topics on which the broker tells of itself: like any others to their readers.
+pub const TOLD: &str = "$sys/#";
+
 /// What holds for the topics under a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -72,11 +75,29 @@ impl Policies {
         Self { ordered: topics.iter().map(Policy::from).collect(), of_sessions, rest }
     }
 
+    /// What the broker tells on topics of its own is durable, is kept for a time, and is no operator's to shape otherwise.
+    #[must_use]
+    pub fn telling(mut self, age: Duration) -> Self {
+        let filter = TopicFilter::parse(TOLD).expect("it is a filter");
+        let retention = Retention { age: Some(age), ..Retention::default() };
+        let kind = Kind::Durable { retention, idempotency_window: Duration::ZERO };
+        self.ordered.insert(0, Policy { filter: Some(filter), kind, ..Policy::unmatched() });
+        self
+    }
+
     /// What holds for this topic. Walks the policies: call it once per topic and keep the answer.
     #[must_use]
     pub fn for_topic(&self, topic: &Topic) -> &Policy {
         let matches = |policy: &&Policy| policy.filter.as_ref().is_some_and(|filter| filter.matches(topic));
         self.ordered.iter().chain([&self.of_sessions]).find(matches).unwrap_or(&self.rest)
+    }
+
+    /// Whether readers of this topic find it kept. Of the broker's own topics only those are on which it [tells](TOLD) of itself,
+    /// whatever the policies say of others.
+    #[must_use]
+    pub fn keep(&self, topic: &Topic) -> bool {
+        let is_told = TOLD.strip_suffix('#').is_some_and(|prefix| topic.as_str().starts_with(prefix));
+        (is_told || !topic.is_reserved()) && self.for_topic(topic).is_durable()
     }
 
     /// Every policy in order; the last is that of all topics that no filter matches.

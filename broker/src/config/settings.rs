@@ -15,7 +15,7 @@ use super::schema::{Tables, settings};
 use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
 use super::web::{Header, ScriptUrl};
-use super::word::{Dots, LogFormat, Reject, SlowReader, StorageKind, Synchronous, TopicKind};
+use super::word::{Dots, LogFormat, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind};
 
 settings! {
     /// All settings of a node.
@@ -57,6 +57,10 @@ settings! {
         pub limits: Limits;
         /// Work queues.
         pub queues: Queues;
+        /// What is told of sessions.
+        pub events: Events;
+        /// Who is told of messages by HTTP; see [events.md](events.md).
+        pub webhooks: Tables<Webhook>;
         /// How the process ends on SIGTERM.
         pub drain: Drain;
         /// What holds for topics, by filter; the first match wins. Topics that nothing matches get the defaults below.
@@ -325,6 +329,36 @@ settings! {
         pub tries_max: u32 = "16" in "1"..="1000000";
         /// The first levels of dead-letter topics: what dies in a queue over `jobs` is kept on `dead/jobs`. What dies there is dropped.
         pub dead_letter_prefix: Topic = "dead";
+    }
+
+    /// What is told of sessions, on the topics `$sys/sessions/{node}`; see [events.md](events.md).
+    pub struct Events {
+        /// `all` tells of sessions that begin, subscribe, unsubscribe and end; `connections` only of those that begin and end; `off` of nothing.
+        pub sessions: SessionEvents = "all";
+        /// How long what is told on topics under `$sys` is kept. A back end that was away for longer misses some.
+        pub retention: Duration = "24h" in "1m"..="365d";
+    }
+
+    /// A receiver that is told of messages by HTTP, each at least once and in the order of its topic.
+    pub struct Webhook {
+        /// Its name: letters, digits, `-` and `_`, at most 64. What is known of how far it came belongs to it: another name begins anew.
+        pub name: Name;
+        /// Where messages are posted to: `http://` or `https://`. Redirects are not followed. An address of a private network is one like any
+        /// other, since only operators write it here.
+        pub url: ServerUrl;
+        /// Which topics; those without history are not told of. Dead letters of webhooks never are.
+        pub topics: Vec<TopicFilter>;
+        /// A file with the secret that signs, as Standard Webhooks has it: `whsec_` and base64. Two lines with one each while one replaces
+        /// the other, the new one first. It is read again as it changes.
+        pub secret_file: PathBuf;
+        /// How long one request may take.
+        pub timeout: Duration = "15s" in "100ms"..="5m";
+        /// Requests at a time, each of another topic.
+        pub concurrency: usize = "8" in "1"..="256";
+        /// How often a message is sent before it is a dead letter.
+        pub attempts: u32 = "20" in "1"..="1000000";
+        /// The longest pause between two attempts. They begin with a second and double.
+        pub retry_max: Duration = "5m" in "100ms"..="1d";
     }
 
     /// How the process ends on SIGTERM.

@@ -42,6 +42,17 @@ impl ServerUrl {
         self.is_http_base() && self.0.parse().is_ok_and(is_bare)
     }
 
+    /// Whether a request can be sent there: `http` or `https` with a host, and no user.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        self.0.parse::<http::Uri>().is_ok_and(|uri| {
+            let is_bare = |authority: &http::uri::Authority| {
+                !authority.as_str().contains('@') && !authority.host().is_empty()
+            };
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some_and(is_bare)
+        })
+    }
+
     /// The whole URL, its password included: for whoever connects, and for nobody else.
     #[must_use]
     pub fn reveal(&self) -> &str {

@@ -79,6 +79,16 @@ words! {
         Literal = "literal",
     }
 
+    /// What is told of sessions.
+    pub enum SessionEvents {
+        /// That they begin and end, and what they subscribe to.
+        All = "all",
+        /// That they begin and end.
+        Connections = "connections",
+        /// Nothing.
+        Off = "off",
+    }
+
     /// Whether a topic keeps history.
     pub enum TopicKind {
         /// It does.

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::control::Place;
 use crate::dialog::{Dialog, Effect, Heard, Language};
 use crate::drain::Phase;
+use crate::events::{Visitor, Witness};
 use crate::metrics::{METRICS, Transport};
 use crate::node::Node;
 use crate::outbound::Outbound;
@@ -91,6 +92,10 @@ struct Connection {
     /// Messages that found the publisher's queues full, in order; the first of them is waiting there.
     backlog: VecDeque<(RequestId, usize, NewMessage)>,
     timers: Timers,
+    /// Who comes with the session, until that is told.
+    visitor: Option<Visitor>,
+    /// Tells of the session what others may want to know.
+    witness: Witness,
 }
 
 /// Runs a connection to its end.
@@ -121,10 +126,17 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     if matches!(language, Language::Stomp(_)) {
         timers.await_login();
     }
+    let is_refused = refused.is_some();
+    // Whoever speaks STOMP says who it is in its first frame.
+    let is_known = matches!(language, Language::Native(_));
     let dialog = Dialog::new(language, node.bounds(), name.clone(), grants);
     let outbound = Outbound::new(id, dialog, carrier, io.shared());
+    let subject = String::new();
+    let visitor = Visitor { session: name.clone(), subject, peer: Some(peer), transport: transport.name() };
     let mut connection = Connection {
         name,
+        visitor: Some(visitor).filter(|_| !is_refused),
+        witness: Witness::silent(id),
         _place: node.sessions().enter(&outbound),
         input,
         answers: Answers::default(),
@@ -135,6 +147,9 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     };
     METRICS.count_open(transport);
     let opened_at = clock::monotonic();
+    if is_known {
+        connection.introduce();
+    }
     connection.greet(refused);
     if is_farewell {
         connection.outbound.lock().close_as(&Close::go_away());
@@ -144,6 +159,7 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     connection.take_turn(first);
     let reason = connection.converse(&mut io).await;
     connection.leave().await;
+    connection.witness.disconnected(reason);
     drop(admission);
     METRICS.count_close(transport, reason);
     let seconds = (clock::monotonic() - opened_at).as_secs();
@@ -174,6 +190,14 @@ impl Connection {
         });
         if let Some(goodbye) = refused {
             state.dialog.close(goodbye);
+        }
+    }
+
+    /// Tells others of the session, once it is known whose it is.
+    fn introduce(&mut self) {
+        if let Some(visitor) = self.visitor.take() {
+            let subject = self.outbound.lock().dialog.session().grants().subject.clone();
+            self.witness = self.node.events().connected(self.outbound.id(), Visitor { subject, ..visitor });
         }
     }
 
@@ -253,7 +277,9 @@ impl Connection {
         match effect {
             Effect::Authenticate { id, token } => {
                 let result = node.authenticator().verify(&token);
-                outbound.lock().dialog.tell(|session| session.authenticated(id, result));
+                let mut state = outbound.lock();
+                state.dialog.tell(|session| session.authenticated(id, result));
+                self.witness.authenticated(&state.session().grants().subject);
             }
             Effect::Publish { id, messages } => {
                 self.backlog.extend(messages.into_iter().map(|(part, message)| (id, part, message)));
@@ -274,8 +300,14 @@ impl Connection {
                 let outbound = Arc::clone(outbound);
                 node.presence().send(presence::Command::Members { outbound, id, topic }).await;
             }
-            Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
-            Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
+            Effect::Watch { filter } => {
+                self.witness.subscribed(&filter);
+                node.interest().watch(Arc::clone(outbound), filter).await;
+            }
+            Effect::Unwatch { filter } => {
+                self.witness.unsubscribed(&filter);
+                node.interest().unwatch(outbound.id(), filter).await;
+            }
             Effect::Read { query } => {
                 METRICS.pages_asked.add(1);
                 self.answers.catch_up(node, query);

@@ -20,8 +20,14 @@ impl Connection {
             Effect::Verify(credentials) => {
                 self.timers.handle_login();
                 let verified = verify(&self.node, &credentials);
-                if let Some(conversation) = outbound.lock().dialog.stomp() {
+                let mut state = outbound.lock();
+                if let Some(conversation) = state.dialog.stomp() {
                     conversation.verified(verified);
+                }
+                let is_known = !state.dialog.is_closing();
+                drop(state);
+                if is_known {
+                    self.introduce();
                 }
             }
             Effect::Consume { id: request, subscription, topic, group, from, prefetch } => {

@@ -51,6 +51,23 @@ impl Connections {
         format!("{}{:x}", self.prefix, id.0)
     }
 
+    /// What the names of all sessions of this process begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Says goodbye to a session, if it is there; says to how many.
+    pub fn dismiss(&self, session: &str, goodbye: Goodbye) -> usize {
+        let Some(id) = self.id_of(session) else { return 0 };
+        let entry = self.part(id).get(&id).map(Entry::share);
+        let Some(Entry { outbound, .. }) = entry else { return 0 };
+        outbound.lock().dialog.close(goodbye);
+        outbound.flush();
+        outbound.call();
+        1
+    }
+
     /// Takes a connection in, as long as the answer is kept.
     #[must_use]
     pub fn enter(self: &Arc<Self>, outbound: &Arc<Outbound>) -> Place {

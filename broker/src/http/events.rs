@@ -104,7 +104,8 @@ async fn open(
     };
     let shape = wanted.shape;
     let start = HeaderValue::try_from(wanted.start.to_string()).ok();
-    let stream = Stream::begin(node, caller, wanted);
+    let mut stream = Stream::begin(node, caller, wanted);
+    stream.reader.introduce(parts.extensions.get().copied(), stream.counted.transport.name());
     let events = futures_util::stream::unfold(stream, |mut stream| async move {
         Some((Ok::<_, Infallible>(stream.next().await?), stream))
     });
@@ -184,7 +185,7 @@ impl Stream {
         let pending = [prelude.freeze()].into_iter().filter(|prelude| !prelude.is_empty()).collect();
         let since = Time(clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS));
         Self {
-            reader: Reader::begin_for_client(node, caller.grants.clone(), subscriptions),
+            reader: Reader::begin(node, caller.grants.clone(), subscriptions),
             node: Arc::clone(node),
             tracker: Tracker::new(&filters, &start, since),
             is_single: matches!(&filters[..], [filter] if filter.as_topic().is_some()),
@@ -367,10 +368,12 @@ impl Stream {
     }
 
     fn end(&mut self, goodbye: Goodbye) {
-        self.counted.reason = goodbye.reason;
+        let reason = goodbye.reason;
+        self.counted.reason = reason;
         let mut bytes = BytesMut::new();
         encode_event(self.shape, &Event::Goodbye(goodbye), &mut bytes);
         self.pending.push_back(bytes.freeze());
+        self.reader.ends(reason);
         self.is_over = true;
     }
 }

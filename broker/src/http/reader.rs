@@ -3,10 +3,12 @@
 //! What a WebSocket's own task does for its session, whoever holds a [`Reader`] does by waiting for it. Nothing is read ahead: while
 //! nobody takes what came, the session's outbox fills, and its cursors fall back to the log.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bongsu_protocol::codec::Format;
 use bongsu_protocol::command::{Command, Request, RequestId, Subscription};
+use bongsu_protocol::reason::CloseReason;
 use bongsu_protocol::session::{Effect, Grants, Outgoing, Session};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +20,7 @@ use crate::control::Place;
 use crate::delivery::SharedDelivery;
 use crate::dialog::Dialog;
 use crate::drain::Phase;
+use crate::events::{Visitor, Witness};
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::outbound::Outbound;
@@ -30,7 +33,9 @@ pub(super) struct Reader {
     phase: watch::Receiver<Phase>,
     /// It was said that the node goes away.
     is_draining: bool,
-    /// Where those who want to end it find it, if it is a client's own.
+    /// Tells of the session what others may want to know.
+    witness: Witness,
+    /// Where those who want to end the session find it.
     place: Option<Place>,
 }
 
@@ -57,6 +62,7 @@ impl Reader {
         let phase = node.drain().subscribe();
         Self {
             node: Arc::clone(node),
+            witness: Witness::silent(outbound.id()),
             outbound,
             answers: Answers::default(),
             phase,
@@ -65,15 +71,18 @@ impl Reader {
         }
     }
 
-    /// Begins to read for a client: as [`begin`](Self::begin), and who may end sessions may end this one.
-    pub(super) fn begin_for_client(
-        node: &Arc<Node>,
-        grants: Grants,
-        subscriptions: Vec<Subscription>,
-    ) -> Self {
-        let mut reader = Self::begin(node, grants, subscriptions);
-        reader.place = Some(node.sessions().enter(&reader.outbound));
-        reader
+    /// Makes it a session that others hear of, and that operators can end. To be called at its beginning.
+    pub(super) fn introduce(&mut self, peer: Option<SocketAddr>, transport: &'static str) {
+        let id = self.outbound.id();
+        let session = self.node.sessions().session_name(id);
+        let subject = self.outbound.lock().session().grants().subject.clone();
+        self.place = Some(self.node.sessions().enter(&self.outbound));
+        self.witness = self.node.events().connected(id, Visitor { session, subject, peer, transport });
+    }
+
+    /// Says why the session ends. Without it, its client just went away.
+    pub(super) fn ends(&mut self, reason: CloseReason) {
+        self.witness.disconnected(reason);
     }
 
     /// The next delivery or event that is there.
@@ -133,8 +142,14 @@ impl Reader {
             let Some(effect) = effect else { return };
             let (node, outbound) = (&self.node, &self.outbound);
             match effect {
-                Effect::Watch { filter } => node.interest().watch(Arc::clone(outbound), filter).await,
-                Effect::Unwatch { filter } => node.interest().unwatch(outbound.id(), filter).await,
+                Effect::Watch { filter } => {
+                    self.witness.subscribed(&filter);
+                    node.interest().watch(Arc::clone(outbound), filter).await;
+                }
+                Effect::Unwatch { filter } => {
+                    self.witness.unsubscribed(&filter);
+                    node.interest().unwatch(outbound.id(), filter).await;
+                }
                 Effect::Read { query } => self.answers.catch_up(node, query),
                 Effect::List { filter, after } => self.answers.list(node, filter, after),
                 // It said goodbye, which is an event like any other.

@@ -175,8 +175,7 @@ impl Shard {
     fn watch(&mut self, outbound: &Arc<Outbound>, filter: &TopicFilter) {
         let mut kind = TopicKind::Durable;
         if let Some(topic) = filter.as_topic() {
-            // The broker's own topics are live, whatever the policies say of others.
-            if topic.is_reserved() || !self.policies.for_topic(&topic).is_durable() {
+            if !self.policies.keep(&topic) {
                 kind = TopicKind::Live;
             }
             let readers = self.readers_of(topic);

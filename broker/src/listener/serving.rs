@@ -75,6 +75,8 @@ impl Ways {
         mut request: Request,
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
         request.extensions_mut().insert(self.source);
+        // The same for whoever does not know nodes.
+        request.extensions_mut().insert(self.source.address);
         request.extensions_mut().insert(Arc::clone(&self.admission));
         self.service.call(request)
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bongsu::bus;
-use bongsu::config::{Name, ServerUrl, Settings};
+use bongsu::config::{Name, ServerUrl, SessionEvents, Settings};
 use bongsu::listener::Listener;
 use bongsu::node::Node;
 use bongsu::peers::Gate;
@@ -125,6 +125,8 @@ pub fn settings(name: &str) -> Settings {
     settings.listen = "127.0.0.1:0".parse().expect("an address");
     settings.cluster.listen = Some(settings.listen);
     settings.drain.spread = Duration::ZERO;
+    // Has tests of its own; here it would come between what is looked at.
+    settings.events.sessions = SessionEvents::Off;
     settings
 }
 
