@@ -56,6 +56,31 @@ fn lines_of_json_are_the_native_protocols_own() {
 }
 
 #[test]
+fn newest_messages_of_each_topic_come_first_where_they_are_asked_for() {
+    let data = tempfile::tempdir().expect("a folder");
+    let broker = Broker::start(data.path(), &[]);
+    for n in 1..=5 {
+        publish(broker.address, "l/1", &json!(n));
+        publish(broker.address, "l/2", &json!(10 * n));
+    }
+    let accept = [("accept", "application/x-ndjson")];
+    for (path, expected) in
+        [("/v1/events?topic=l/1&from=last:2", [4, 5, 6]), ("/v1/events?topic=l/%2B&from=last:1", [50, 6, 7])]
+    {
+        let mut events = Exchange::begin(broker.address, "GET", path, &accept, "");
+        let mut shown = || {
+            let line: Value = serde_json::from_str(&events.line().expect("a line")).expect("JSON");
+            line["delivery"]["data"].as_i64().expect("a number")
+        };
+        let mut newest = [shown(), shown()];
+        publish(broker.address, "l/1", &json!(expected[2]));
+        // In any order, where they are of two topics.
+        newest.sort_by_key(|number| number.to_string());
+        assert_eq!([newest[0], newest[1], shown()], expected, "{path}");
+    }
+}
+
+#[test]
 fn bookmark_that_says_nothing_here_is_told_as_a_gap() {
     let data = tempfile::tempdir().expect("a folder");
     let broker = Broker::start(data.path(), &[]);

@@ -31,6 +31,7 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 /// |---|---|
 /// | `earliest`, `-1` | all that is kept |
 /// | `now`, `$` | what comes from here on |
+/// | `last:50` | the newest 50 of each topic, and what comes |
 /// | `7:42` | after this position, in a stream of one topic |
 /// | `b.`… | several topics: a time, and places of the topics that moved since |
 ///
@@ -41,6 +42,9 @@ pub enum Bookmark {
     Earliest,
     /// What comes from here on.
     Latest,
+    /// The newest messages of each topic, at most so many, and what comes from here on. A reader of several topics that is cut off before
+    /// the first message of one of them begins with all that is kept of that one: its bookmark has no place there yet.
+    Last(u64),
     /// After this position of the one topic.
     At(Position),
     /// Several topics, or topics under a pattern.
@@ -84,6 +88,7 @@ impl Bookmark {
         let start_of = |filter: &TopicFilter| match self {
             Self::Earliest => Ok(Start::Earliest),
             Self::Latest => Ok(Start::Latest),
+            Self::Last(count) => Ok(Start::Last(*count)),
             Self::At(position) if filters.len() == 1 && filter.as_topic().is_some() => {
                 Ok(Start::After(*position))
             }
@@ -106,6 +111,7 @@ impl fmt::Display for Bookmark {
         match self {
             Self::Earliest => f.write_str("earliest"),
             Self::Latest => f.write_str("now"),
+            Self::Last(count) => write!(f, "last:{count}"),
             Self::At(position) => position.fmt(f),
             Self::Several { since, places } => {
                 let mut text = String::from("b.");
@@ -147,6 +153,9 @@ impl FromStr for Bookmark {
             _ if text.len() > BOOKMARK_BYTES_MAX => return Err(InvalidBookmark),
             _ => {}
         }
+        if let Some(count) = text.strip_prefix("last:") {
+            return count.parse().map(Self::Last).map_err(|_| InvalidBookmark);
+        }
         let Some(text) = text.strip_prefix("b.") else {
             return text.parse().map(Self::At).map_err(|_| InvalidBookmark);
         };
@@ -186,8 +195,8 @@ impl Tracker {
         let is_single = matches!(filters, [filter] if filter.as_topic().is_some());
         let (single, since, resumed) = match bookmark {
             Bookmark::At(position) => (Some(*position), since, &[][..]),
-            // Until all that is kept was written, nothing says where to go on but the places.
-            Bookmark::Earliest => (None, Time(0), &[][..]),
+            // Until all that was asked for was written, nothing says where to go on but the places.
+            Bookmark::Earliest | Bookmark::Last(_) => (None, Time(0), &[][..]),
             Bookmark::Latest => (None, since, &[][..]),
             Bookmark::Several { since: seen_before, places } => (None, since.min(*seen_before), &places[..]),
         };
