@@ -15,10 +15,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 pub(super) fn routes() -> Router<Arc<Node>> {
     let page = |kind: &'static str, body: &'static str| get(move || async move { asset(kind, body) });
+    let client = || async {
+        let script = asset("text/javascript; charset=utf-8", include_str!("../../assets/bongsu.js"));
+        // Pages of any site may import it: it is nobody's secret, and what it connects to is decided at the handshake.
+        ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], script)
+    };
     Router::new()
         .route("/", page("text/html; charset=utf-8", include_str!("../../assets/index.html")))
         .route("/page.js", page("text/javascript; charset=utf-8", include_str!("../../assets/page.js")))
-        .route("/bongsu.js", page("text/javascript; charset=utf-8", include_str!("../../assets/bongsu.js")))
+        .route("/bongsu.js", get(client))
         .route("/style.css", page("text/css; charset=utf-8", include_str!("../../assets/style.css")))
         .route("/icon.svg", page("image/svg+xml", include_str!("../../assets/icon.svg")))
 }
