@@ -32,6 +32,14 @@ const FILE: &str = "bongsu.db";
 /// # Errors
 /// What keeps it from starting, or, at the end, what it had to abandon; with what to do.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    serve_and_tell(loaded, greet).await
+}
+
+/// As [`serve`], for programs that have a node in them: instead of saying where it listens, it is told to `listening`, once it does.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let settings = loaded.settings;
     let opened = open_store(&settings).await?;
@@ -49,7 +57,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
     let _ = tokio::time::timeout(STORE_DEADLINE, node.control().caught_up()).await;
     let _ = tokio::time::timeout(REGISTRATION_PATIENCE, node.cluster().registered()).await;
-    greet(&listener.url()?);
+    listening(&listener.url()?);
     if let Some(admin) = &admin {
         greet_administrators(&admin.url()?);
     }
