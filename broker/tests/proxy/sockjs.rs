@@ -57,14 +57,22 @@ impl Frame {
 }
 
 impl Session {
+    /// Opens one as clients do: where Redis does not say in time whose a session is, it may begin on two nodes, and they try another.
     async fn open(proxy: SocketAddr) -> Self {
-        let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let name = format!("s{}x{number}", std::process::id());
-        let mut session = Self { proxy, name, node: String::new(), n_asked: 0 };
-        assert_eq!(session.poll().await, Frame::Open);
-        let Frame::Events(events) = session.poll().await else { panic!("no welcome") };
-        session.node = events[0]["welcome"]["node"].as_str().expect("it names the node").to_owned();
-        session
+        let begun = Instant::now();
+        loop {
+            let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("s{}x{number}", std::process::id());
+            let session = Self { proxy, name, node: String::new(), n_asked: 0 };
+            assert_eq!(session.poll().await, Frame::Open);
+            match session.poll().await {
+                Frame::Events(events) => {
+                    let node = events[0]["welcome"]["node"].as_str().expect("it names the node");
+                    return Self { node: node.to_owned(), ..session };
+                }
+                frame => assert!(begun.elapsed() < PATIENCE, "{frame:?} is no welcome"),
+            }
+        }
     }
 
     async fn post(&self, path: &str, body: &str) -> (u16, String) {
