@@ -29,13 +29,14 @@ const FILTERS: [&[&str]; 10] = [
 ];
 
 /// What readers of other transports read. Only the native protocol resumes patterns without repeating anything.
-const OTHERS: [(Transport, &[&str]); 11] = [
+const OTHERS: [(Transport, &[&str]); 12] = [
     (Transport::Binary, &["orders/0", "orders/1", "short/0", "rooms/probe/chat", "probe"]),
     (Transport::Binary, &["#"]),
     (Transport::SockJsWebSocket, &["rooms/+/chat", "probe"]),
     (Transport::SockJsStreaming, &["orders/+", "rooms/probe/chat", "probe"]),
     (Transport::SockJsPolling, &["orders/0", "rooms/#", "probe"]),
     (Transport::StompWebSocket, &["orders/0", "orders/1", "short/0", "rooms/probe/chat", "probe"]),
+    (Transport::StompSockJs, &["orders/5", "rooms/2/chat", "rooms/probe/chat", "probe"]),
     (Transport::StompTcp, &["orders/2", "rooms/0/chat", "rooms/1/chat", "rooms/probe/chat", "probe"]),
     (Transport::EventSource, &["orders/0", "short/0", "rooms/probe/chat", "probe"]),
     // A bookmark has room for five topics.

@@ -17,6 +17,8 @@ pub(crate) enum Transport {
     SockJsPolling,
     /// STOMP 1.2 over WebSocket.
     StompWebSocket,
+    /// STOMP 1.2 in SockJS, over its WebSocket.
+    StompSockJs,
     /// STOMP 1.2 over bare TCP.
     StompTcp,
     /// Server-sent events of one topic, whose data is the payload.
@@ -35,13 +37,14 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// All of them, in the order of a report.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Json,
         Self::Binary,
         Self::SockJsWebSocket,
         Self::SockJsStreaming,
         Self::SockJsPolling,
         Self::StompWebSocket,
+        Self::StompSockJs,
         Self::StompTcp,
         Self::EventSource,
         Self::EventsOfSeveral,
@@ -52,7 +55,7 @@ impl Transport {
     ];
 
     /// Those that read.
-    pub(crate) const READERS: &[Self] = Self::ALL.split_at(11).0;
+    pub(crate) const READERS: &[Self] = Self::ALL.split_at(12).0;
 
     /// Whether each topic needs a connection of its own.
     pub(crate) const fn reads_one_topic(self) -> bool {
@@ -69,6 +72,7 @@ impl fmt::Display for Transport {
             Self::SockJsStreaming => "SockJS, xhr-streaming",
             Self::SockJsPolling => "SockJS, xhr-polling",
             Self::StompWebSocket => "STOMP over WebSocket",
+            Self::StompSockJs => "STOMP over SockJS",
             Self::StompTcp => "STOMP over TCP",
             Self::EventSource => "EventSource, one topic",
             Self::EventsOfSeveral => "EventSource, several topics",

@@ -43,7 +43,7 @@ impl Desk {
                 let database = publisher.database.clone();
                 Self::Sql(database.context("there is no database to publish in")?)
             }
-            transport @ (Transport::StompWebSocket | Transport::StompTcp) => {
+            transport @ (Transport::StompWebSocket | Transport::StompSockJs | Transport::StompTcp) => {
                 Self::Stomp(Box::new(Stomp::open(transport, way).await?))
             }
             transport => Self::Native(Box::new(Connection::open_by(transport, way).await?)),

@@ -122,7 +122,9 @@ impl Subscriber {
     /// One connection, to its end.
     async fn read(&self, way: SocketAddr, kept: &mut Kept) -> anyhow::Result<Infallible> {
         match self.transport {
-            Transport::StompWebSocket | Transport::StompTcp => self.read_stomp(way, kept).await,
+            Transport::StompWebSocket | Transport::StompSockJs | Transport::StompTcp => {
+                self.read_stomp(way, kept).await
+            }
             Transport::EventSource | Transport::EventsOfSeveral | Transport::Lines => {
                 self.read_events(way, kept).await
             }

@@ -32,7 +32,7 @@ impl Pipe {
                 Self::Binary(Socket::open(address, "/v1/ws", Some("bongsu.v1.proto")).await?)
             }
             Transport::SockJsWebSocket => {
-                let path = format!("{}/websocket", sockjs::session_path());
+                let path = format!("{}/websocket", sockjs::session_path(sockjs::NATIVE));
                 Self::SockJs(Socket::open(address, &path, None).await?)
             }
             Transport::SockJsStreaming | Transport::SockJsPolling => {

@@ -1,4 +1,4 @@
-//! SockJS 0.3.3 as its protocol has it, with frames of the native protocol as messages.
+//! SockJS 0.3.3 as its protocol has it.
 
 use std::net::SocketAddr;
 
@@ -22,9 +22,12 @@ pub(super) struct Session {
     partial: Vec<u8>,
 }
 
-/// The path of a new session under the prefix that carries the native protocol.
-pub(super) fn session_path() -> String {
-    format!("/sockjs/{:03}/{:016x}", rand::random_range(0..1000), rand::random::<u64>())
+/// Where the native protocol is carried.
+pub(super) const NATIVE: &str = "/sockjs";
+
+/// The path of a new session of the service at a prefix.
+pub(super) fn session_path(prefix: &str) -> String {
+    format!("{prefix}/{:03}/{:016x}", rand::random_range(0..1000), rand::random::<u64>())
 }
 
 /// A message as a client sends it: an array of one string.
@@ -32,20 +35,22 @@ pub(super) fn messages(text: &str) -> String {
     Value::from(vec![text]).to_string()
 }
 
-/// What a frame says: `o`, `h` and the prelude nothing, `a` the events of its messages, `c` the end.
-pub(super) fn events(frame: &str) -> anyhow::Result<Vec<Event>> {
+/// The messages of a frame: `o`, `h` and the prelude have none, and `c` is the end.
+pub(super) fn messages_of(frame: &str) -> anyhow::Result<Vec<String>> {
     match frame.as_bytes().first() {
         Some(b'o' | b'h') => Ok(Vec::new()),
-        Some(b'a') => {
-            let messages: Vec<String> = serde_json::from_str(&frame[1..])?;
-            let mut events = Vec::new();
-            for message in messages {
-                events.extend(parse(&message)?);
-            }
-            Ok(events)
-        }
+        Some(b'a') => Ok(serde_json::from_str(&frame[1..])?),
         _ => bail!("closed: {frame:?}"),
     }
+}
+
+/// The events of a frame whose messages are frames of the native protocol.
+pub(super) fn events(frame: &str) -> anyhow::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    for message in messages_of(frame)? {
+        events.extend(parse(&message)?);
+    }
+    Ok(events)
 }
 
 impl Session {
@@ -53,7 +58,7 @@ impl Session {
     pub(super) async fn open(transport: Transport, address: SocketAddr) -> anyhow::Result<Self> {
         let request = if transport == Transport::SockJsPolling { "xhr" } else { "xhr_streaming" };
         let (receiver, sender) = (Http::open(address).await?, Http::open(address).await?);
-        let path = session_path();
+        let path = session_path(NATIVE);
         let mut session = Self { receiver, sender, path, request, is_receiving: false, partial: Vec::new() };
         loop {
             let first = session.receive().await?;

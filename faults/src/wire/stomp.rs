@@ -1,4 +1,4 @@
-//! STOMP 1.2 as its specification has it, over WebSocket and over bare TCP.
+//! STOMP 1.2 as its specification has it, over WebSocket, SockJS and bare TCP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::WELCOME_TIMEOUT;
 use super::socket::Socket;
+use super::{WELCOME_TIMEOUT, sockjs};
 use crate::transport::Transport;
 
 /// What the client asks the server for.
@@ -28,6 +28,7 @@ pub(crate) struct Stomp {
 
 enum Carrier {
     Socket(Box<Socket>),
+    SockJs(Box<Socket>),
     Tcp(TcpStream),
 }
 
@@ -65,6 +66,10 @@ impl Stomp {
             let carrier = match transport {
                 Transport::StompWebSocket => {
                     Carrier::Socket(Box::new(Socket::open(address, "/stomp", Some("v12.stomp")).await?))
+                }
+                Transport::StompSockJs => {
+                    let path = format!("{}/websocket", sockjs::session_path("/stomp"));
+                    Carrier::SockJs(Box::new(Socket::open(address, &path, None).await?))
                 }
                 Transport::StompTcp => {
                     let stream = TcpStream::connect(address).await?;
@@ -106,6 +111,7 @@ impl Stomp {
         let sent = async {
             match &mut self.carrier {
                 Carrier::Socket(socket) => socket.send(Message::text(text)).await,
+                Carrier::SockJs(socket) => socket.send(Message::text(sockjs::messages(&text))).await,
                 Carrier::Tcp(stream) => Ok(stream.write_all(text.as_bytes()).await?),
             }
         };
@@ -141,6 +147,11 @@ impl Stomp {
             Carrier::Socket(socket) => {
                 let message = socket.receive().await?;
                 self.partial.extend_from_slice(&message.map(Message::into_data).unwrap_or_default());
+            }
+            Carrier::SockJs(socket) => {
+                if let Some(frame) = socket.receive().await? {
+                    self.partial.extend(sockjs::messages_of(frame.to_text()?)?.concat().into_bytes());
+                }
             }
             Carrier::Tcp(stream) => {
                 ensure!(stream.read_buf(&mut self.partial).await? > 0, "the connection ended");
