@@ -1,17 +1,24 @@
 //! Who reads and who publishes in a run: every transport, topics by name and by pattern, those who stay and those who come and go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+use crate::ledger::{Ledger, Number};
+use crate::publisher::Publisher;
+use crate::reader::{Flaw, Subscriber};
 use crate::transport::Transport;
-use crate::world::Topology;
+use crate::world::World;
 
 /// A reader.
-pub(crate) struct Member {
-    pub(crate) transport: Transport,
-    pub(crate) filters: &'static [&'static str],
-    /// See [`Subscriber`](crate::reader::Subscriber).
-    pub(crate) restless: Option<Duration>,
-    pub(crate) away: Duration,
+struct Member {
+    transport: Transport,
+    filters: &'static [&'static str],
+    /// See [`Subscriber`].
+    restless: Option<Duration>,
+    away: Duration,
 }
 
 /// What readers of native JSON read, besides the probes: by name, by pattern, and both.
@@ -60,8 +67,46 @@ const STAY: Duration = Duration::from_secs(5);
 /// How long a sleepy one is away, on average.
 const AWAY: Duration = Duration::from_secs(6);
 
-/// All readers of a run: one of each stays, one comes and goes.
-pub(crate) fn readers() -> impl Iterator<Item = Member> {
+/// What publishes.
+const PUBLISHERS: [Transport; 8] = [
+    Transport::Json,
+    Transport::Json,
+    Transport::Binary,
+    Transport::Post,
+    Transport::StompWebSocket,
+    Transport::StompTcp,
+    Transport::SockJsPolling,
+    Transport::Sql,
+];
+
+/// How many publishers there are where there is a database to publish in.
+pub(crate) const N_PUBLISHERS: usize = PUBLISHERS.len();
+
+/// How many readers there are.
+pub(crate) const N_READERS: usize = (FILTERS.len() + OTHERS.len()) * 2 + SLEEPY.len();
+
+/// All readers of a run. Where a transport reads one topic at a time, a reader is several.
+pub(crate) fn readers(world: &World, ledger: &Arc<Ledger>, random: &mut StdRng) -> Vec<Subscriber> {
+    let reader = |Member { transport, filters, restless, away }| {
+        let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
+        let reader = Subscriber {
+            transport,
+            ways: vec![world.front_of(transport)],
+            number: ledger.subscriber(transport, filters.clone()),
+            filters,
+            ledger: Arc::clone(ledger),
+            seed: random.random(),
+            restless,
+            away,
+            flaw: Flaw::None,
+        };
+        reader.split()
+    };
+    members().flat_map(reader).collect()
+}
+
+/// One of each stays, one comes and goes.
+fn members() -> impl Iterator<Item = Member> {
     let native = FILTERS.iter().map(|filters| (Transport::Json, *filters));
     let awake = native.chain(OTHERS).flat_map(|(transport, filters)| {
         [None, Some(STAY)].map(|restless| Member { transport, filters, restless, away: Duration::ZERO })
@@ -75,23 +120,26 @@ pub(crate) fn readers() -> impl Iterator<Item = Member> {
     awake.chain(sleepy)
 }
 
-/// What publishes in a run.
-pub(crate) fn publishers(topology: Topology) -> impl Iterator<Item = Transport> {
-    let all = [
-        Transport::Json,
-        Transport::Json,
-        Transport::Binary,
-        Transport::Post,
-        Transport::StompWebSocket,
-        Transport::StompTcp,
-        Transport::SockJsPolling,
-        Transport::Sql,
-    ];
-    all.into_iter().filter(move |transport| *transport != Transport::Sql || topology != Topology::Alone)
+/// All publishers of a run.
+pub(crate) fn publishers(world: &World, ledger: &Arc<Ledger>, random: &mut StdRng) -> Vec<Publisher> {
+    let possible =
+        PUBLISHERS.into_iter().filter(|transport| *transport != Transport::Sql || world.database.is_some());
+    let publisher = |(first, transport): (Number, Transport)| Publisher {
+        transport,
+        way: world.front_of(transport),
+        database: world.database.clone(),
+        ledger: Arc::clone(ledger),
+        first: first * 1_000_000_000,
+        seed: random.random(),
+        pause: pause_of(transport),
+        batch_max: 4,
+        topic: None,
+    };
+    (1..).zip(possible).map(publisher).collect()
 }
 
 /// How long a publisher of this kind pauses between two batches. Together they publish about as much as three that pause for 50 ms.
-pub(crate) const fn pause_of(transport: Transport) -> Duration {
+const fn pause_of(transport: Transport) -> Duration {
     match transport {
         Transport::Json => Duration::from_millis(100),
         // A process for each batch.

@@ -121,7 +121,7 @@ fn publishers_of(world: &World, ledger: &Arc<Ledger>, random: &mut StdRng) -> Ve
         PUBLISHERS.iter().filter(|transport| **transport != Transport::Sql || world.database.is_some());
     let publisher = |(first, transport): (Number, &Transport)| Publisher {
         transport: *transport,
-        ways: world.ways_for(*transport),
+        way: world.front_of(*transport),
         database: world.database.clone(),
         ledger: Arc::clone(ledger),
         first: first * 1_000_000_000,

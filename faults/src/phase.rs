@@ -13,11 +13,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::crowd::{self, Member};
+use crate::crowd;
 use crate::fault::Fault;
 use crate::ledger::{Broken, Counts, Ledger, Number, Violation};
-use crate::publisher::{self, Publisher};
-use crate::reader::{Flaw, Subscriber};
+use crate::publisher;
 use crate::wire::{Connection, Position};
 use crate::world::{Network, Topology, World};
 
@@ -50,6 +49,9 @@ pub(crate) struct Outcome {
 /// A probe that has not come to every subscriber by then never will.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
+/// After this long, those who make a probe wait are named.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// Topics that every subscriber reads: one by name, and one that half of them read by a pattern only.
 const PROBES: [&str; 2] = ["probe", "rooms/probe/chat"];
 
@@ -65,35 +67,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Outcome> {
     let (stop_subscribers, subscribers_stop) = watch::channel(false);
     let (mut publishers, mut subscribers) = (JoinSet::new(), JoinSet::new());
     let mut random = StdRng::seed_from_u64(plan.seed);
-    for Member { transport, filters, restless, away } in crowd::readers() {
-        let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
-        let subscriber = Subscriber {
-            transport,
-            ways: world.ways_for(transport),
-            number: ledger.subscriber(transport, filters.clone()),
-            filters,
-            ledger: Arc::clone(&ledger),
-            seed: random.random(),
-            restless,
-            away,
-            flaw: Flaw::None,
-        };
-        for part in subscriber.split() {
-            subscribers.spawn(part.run(subscribers_stop.clone()));
-        }
+    for reader in crowd::readers(&world, &ledger, &mut random) {
+        subscribers.spawn(reader.run(subscribers_stop.clone()));
     }
-    for (idx, transport) in crowd::publishers(plan.topology).enumerate() {
-        let publisher = Publisher {
-            transport,
-            ways: world.ways_for(transport),
-            database: world.database.clone(),
-            ledger: Arc::clone(&ledger),
-            first: (idx as Number + 1) * 1_000_000_000,
-            seed: random.random(),
-            pause: crowd::pause_of(transport),
-            batch_max: 4,
-            topic: None,
-        };
+    for publisher in crowd::publishers(&world, &ledger, &mut random) {
         publishers.spawn(publisher.run(publishers_stop.clone()));
     }
     let recoveries = strike(&plan, &world, &ledger, &mut random).await;
@@ -194,18 +171,25 @@ async fn probe(world: &World, ledger: &Ledger, n_probes: &mut Number) -> anyhow:
         for (number, topic) in (first..).zip(PROBES) {
             publisher::publish_one(world.front.address(), ledger, topic, number).await;
         }
+        let mut is_slow = false;
         while !(first..).zip(PROBES).all(|(number, topic)| ledger.has_reached_all(number, topic)) {
             sleep(Duration::from_millis(2)).await;
+            if since.elapsed() > SLOW && !std::mem::replace(&mut is_slow, true) {
+                eprintln!("   slow: {}", without(ledger, first));
+            }
         }
     });
     if reached.await.is_err() {
-        let without: Vec<String> = (first..)
-            .zip(PROBES)
-            .map(|(number, topic)| format!("{topic}: {}", ledger.without(number, topic)))
-            .collect();
-        anyhow::bail!("after {RECOVERY_MAX:?}, these have not got the probes: {}", without.join("; "));
+        anyhow::bail!("after {RECOVERY_MAX:?}, these have not got the probes: {}", without(ledger, first));
     }
     Ok(since.elapsed())
+}
+
+/// Who has not got the probes of which this is the first, for people.
+fn without(ledger: &Ledger, first: Number) -> String {
+    let texts =
+        (first..).zip(PROBES).map(|(number, topic)| format!("{topic}: {}", ledger.without(number, topic)));
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 /// The logs as the broker has them, by topic.

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::ledger::{Broken, Counts, Share};
 use crate::phase::Outcome;
 use crate::transport::Transport;
-use crate::world::{N_NODES, Topology};
+use crate::world::N_NODES;
 use crate::{Options, crowd, experiments};
 
 /// The whole report. It names nothing of this machine but its size.
@@ -42,8 +42,8 @@ fn set_up(build: &str) -> String {
          checker speaks every protocol with code of its own: {} publishers repeat what was not\nanswered under the same message id, {} \
          readers with exact filters and with wildcards resume by position on whatever node they get; half of them also come and go\nof their \
          own accord. Readers connect again after a random time of up to 1 s, then 2 s, then 4 s, as `docs/protocol.md` asks.\n",
-        crowd::publishers(Topology::Standalone).count(),
-        crowd::readers().count(),
+        crowd::N_PUBLISHERS,
+        crowd::N_READERS,
     )
 }
 

@@ -87,6 +87,8 @@ impl World {
         let (bus, database, island) = spawn_blocking(move || servers(topology, network)).await?;
         let n_nodes = if topology == Topology::Alone { 1 } else { N_NODES };
         let (mut links, mut addresses, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        // Where nodes on both sides of an island's cable find one another.
+        let meeting_point = island.as_ref().map(|island| island.gateway());
         for idx in 0..n_nodes {
             let island = island.clone().filter(|_| idx + 1 == n_nodes);
             let mut settings = [&[format!("node.name=node-{}", idx + 1)], more].concat();
@@ -97,6 +99,12 @@ impl World {
             settings.extend(bus.url(links.get(idx)).map(|url| format!("redis.url={url}")));
             if let Some(database) = &database {
                 settings.push(format!("postgres.url={}", database.url(island.as_deref()).await?));
+            }
+            if let Some(gateway) = meeting_point {
+                let here = island.as_ref().map_or(gateway, |island| island.address());
+                settings.push(format!("cluster.listen={here}:0"));
+                // To the node on the island, clients come from another address than to the others.
+                settings.push("sockjs.pin_address=false".to_owned());
             }
             let broker = broker.to_owned();
             // All at once, as on a real start: they have one set of migrations to run.
@@ -130,14 +138,10 @@ impl World {
         if transport == Transport::StompTcp { &self.stomp_addresses } else { &self.addresses }
     }
 
-    /// Where clients of a transport find some node: the first of these, and after each end the next.
-    pub(crate) fn ways_for(&self, transport: Transport) -> Vec<SocketAddr> {
-        match transport {
-            // All requests of a session go to one node.
-            Transport::SockJsStreaming | Transport::SockJsPolling => self.addresses.clone(),
-            Transport::StompTcp => vec![self.stomp_front.address()],
-            _ => vec![self.front.address()],
-        }
+    /// Where clients of a transport find some node.
+    pub(crate) fn front_of(&self, transport: Transport) -> SocketAddr {
+        let front = if transport == Transport::StompTcp { &self.stomp_front } else { &self.front };
+        front.address()
     }
 
     /// A counter of a node, from its `/metrics`.

@@ -36,7 +36,7 @@ impl Desk {
     /// # Errors
     /// Nobody is there: try again.
     pub(super) async fn open(publisher: &Publisher) -> anyhow::Result<Self> {
-        let way = publisher.ways[rand::random_range(0..publisher.ways.len())];
+        let way = publisher.way;
         Ok(match publisher.transport {
             Transport::Post => Self::Post(timeout(REPLY_TIMEOUT, Http::open(way)).await??),
             Transport::Sql => {

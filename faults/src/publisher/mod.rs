@@ -23,8 +23,8 @@ use desk::Desk;
 /// What a publisher is made of.
 pub(crate) struct Publisher {
     pub(crate) transport: Transport,
-    /// Where it connects: to any of these.
-    pub(crate) ways: Vec<SocketAddr>,
+    /// Where it connects.
+    pub(crate) way: SocketAddr,
     /// For the one that publishes there.
     pub(crate) database: Option<Arc<Database>>,
     pub(crate) ledger: Arc<Ledger>,
