@@ -14,6 +14,7 @@ use super::answer;
 use super::caller::Caller;
 use super::elsewhere::{Reply, Unforwarded};
 use super::sessions::Found;
+use crate::limits::SOCKJS_OWNER_PATIENCE;
 use crate::metrics::METRICS;
 use crate::peers::{Forwarded, Owner};
 use crate::relay::{Relay, Unsent};
@@ -38,7 +39,12 @@ impl Desk {
     /// Forwards to the node that has the session, if there is one.
     async fn send_elsewhere(&self, name: &str, request: Request) -> Reply {
         let is_forwarded = request.extensions().get::<Forwarded>().is_some();
-        let owner = if is_forwarded { Owner::Nobody } else { self.node.peers().owner(&self.key(name)).await };
+        // Its claim may be under way: the client heard of the session before Redis did.
+        let owner = if is_forwarded {
+            Owner::Nobody
+        } else {
+            self.node.peers().owner_within(&self.key(name), SOCKJS_OWNER_PATIENCE).await
+        };
         let sent = match owner {
             Owner::Elsewhere(destination) => self.forward(name, &destination, request).await,
             Owner::Unknown => Err(Unforwarded::Busy),
