@@ -147,6 +147,9 @@ async fn places_of(
             Bookmark::Earliest => Seen::Nothing,
             Bookmark::Latest => Seen::UpTo(follower.head()),
             Bookmark::At(position) => Seen::UpTo(position),
+            Bookmark::Last(_) => {
+                return Err(wrong("a poll begins with earliest or now, or goes on at a position".to_owned()));
+            }
             Bookmark::Several { .. } => return Err(wrong("this is a bookmark of several topics".to_owned())),
         };
         places.push(Place { follower, topic, seen });

@@ -73,7 +73,7 @@ pub const EVENT_SOURCE_BUSY_RETRY_MS: u64 = 5000;
 pub const EVENTS_PER_TURN_MAX: usize = 64;
 
 /// Milliseconds after which a message that was taken anywhere has reached every reader that is at the head: its commit
-/// ([`STORE_DEADLINE`]), the next question to the store which logs changed ([`CHANGES_INTERVAL`]), clocks that are apart, and as much again.
+/// ([`STORE_DEADLINE`](super::STORE_DEADLINE)), the next question to the store which logs changed ([`CHANGES_INTERVAL`](super::CHANGES_INTERVAL)), clocks that are apart, and as much again.
 pub const EVENT_SOURCE_CHECKPOINT_MARGIN_MS: u64 = 30_000;
 
 /// How long a request waits whose messages a SockJS session does not take yet: 10 s. Then it is answered with 503.

@@ -41,7 +41,7 @@ pub const PEER_INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a forwarded request's header: a client's longest, and what nodes add to it. A longer one is answered with 431.
 pub const PEER_HEADER_BYTES_MAX: usize = HTTP_HEADER_BYTES_MAX + (8 << 10);
 
-/// Milliseconds by which a forwarded request's time may differ from this node's: 30 s. Nodes whose clocks are [`CLOCKS_APART_MAX_MS`] apart
+/// Milliseconds by which a forwarded request's time may differ from this node's: 30 s. Nodes whose clocks are [`CLOCKS_APART_MAX_MS`](super::CLOCKS_APART_MAX_MS) apart
 /// complain long before.
 pub const PEER_CLOCK_SKEW_MS: u64 = 30_000;
 

@@ -5,8 +5,10 @@
 //! | [`source`] | lexes a Rust file: its paths, their lines, without comments, strings and tests |
 //! | [`table`] | reads the tables of `ARCHITECTURE.md` |
 //! | [`walls`] | which crate and which module names which, and cycles |
+//! | [`compatibility`] | whether the tests are there that `docs/compatibility.md` names |
 //! | [`text`] | lengths of files, words that do not belong there, links that lead nowhere |
 
+mod compatibility;
 mod source;
 mod table;
 mod text;
@@ -42,6 +44,7 @@ fn problems() -> Result<Vec<Problem>> {
     }
     let mut problems = walls::check(&rules, &files)?;
     problems.extend(text::check(&files, root));
+    problems.extend(compatibility::check(&files));
     problems.sort();
     // `use a::{b, c}` may break a rule twice with the same words.
     problems.dedup();
