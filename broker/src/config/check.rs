@@ -78,8 +78,15 @@ impl Settings {
     /// Nodes that forward to each other find each other.
     fn validate_peers(&self, check: &mut Check<'_>) {
         let has_redis = self.redis.url.is_some() || self.redis.url_file.is_some();
-        for key in ["cluster.listen", "cluster.advertise", "cluster.secret_file"] {
-            if !has_redis {
+        let cluster = &self.cluster;
+        let given = [
+            ("cluster.listen", cluster.listen.is_some()),
+            ("cluster.advertise", cluster.advertise.is_some()),
+            ("cluster.secret_file", cluster.secret_file.is_some()),
+        ];
+        for (key, is_something) in given {
+            // None of it is fine with nobody to find.
+            if !has_redis && is_something {
                 check.fail_if_given(key, "nodes find each other in a Redis: set redis.url, or remove this");
             }
         }
