@@ -376,7 +376,7 @@ async fn requests_that_never_end_are_hung_up_on() {
     let silent: Vec<_> = silent.collect();
     chat.talk_while(async move { tokio::join!(join_all(silent), slow) }).await;
     assert_eq!(chat.broker.counted("bongsu_header_timeouts_total ", 201).await, 201);
-    let long = format!("GET / HTTP/1.1\r\nhost: broker\r\nx: {}", "x".repeat(64 << 10));
+    let long = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(64 << 10));
     let answer = String::from_utf8(exchange(address, long.as_bytes()).await).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     chat.ends_well().await;
@@ -411,7 +411,7 @@ async fn connects_past_the_rate_are_turned_away_and_counted() {
     let burst = join_all((0..BURST_AT_ONCE).map(|_| async move {
         let mut n_turned_away = 0;
         for _ in 0..BURST / BURST_AT_ONCE {
-            let request = b"GET /healthz HTTP/1.1\r\nhost: broker\r\nconnection: close\r\n\r\n";
+            let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
             let answer = String::from_utf8(exchange(address, request).await).unwrap();
             if answer.starts_with("HTTP/1.1 200 ") {
                 continue;
@@ -438,7 +438,7 @@ async fn connections_past_the_limit_are_told_to_come_back() {
     while clients.len() < 6 {
         clients.extend(Client::connect(chat.broker.address).await);
     }
-    let answer = chat.broker.get("/healthz").await;
+    let answer = chat.broker.get("/").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
     chat.talk().await;
     for client in &mut clients {
