@@ -19,7 +19,7 @@ before(async () => {
   // The page is another server's, so that no connection of the browser is there before its EventSource.
   pages = createServer((_, response) => response.end("<!doctype html>")).listen(0, "127.0.0.1");
   await once(pages, "listening");
-  broker = await Broker.start("limits.connections=1", `http.allowed_origins=["${origin()}"]`);
+  broker = await Broker.start(["limits.connections=1", `http.allowed_origins=["${origin()}"]`]);
   const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"];
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 });
