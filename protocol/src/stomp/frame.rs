@@ -140,6 +140,12 @@ impl Command {
         Self::ALL.into_iter().find(|command| command.as_str() == line)
     }
 
+    /// Whether such a frame publishes: by itself, or what a transaction held back.
+    #[must_use]
+    pub const fn publishes(self) -> bool {
+        matches!(self, Self::Send | Self::Commit)
+    }
+
     /// Whether such a frame may have a body.
     #[must_use]
     pub const fn has_body(self) -> bool {

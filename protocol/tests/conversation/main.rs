@@ -263,6 +263,21 @@ fn every_subscription_of_one_destination_gets_its_messages() {
     assert_eq!(chat.hear_one(Command::Message).header("subscription"), Some("b"));
 }
 
+// ST-23, ST-24
+#[test]
+fn who_subscribes_and_then_publishes_gets_what_it_publishes() {
+    let mut chat = Chat::open("1.2");
+    chat.say("SUBSCRIBE\nid:a\ndestination:/topic/x\n\n^SEND\ndestination:/topic/x\n\nhello^SEND\ndestination:/topic/x\n\nyou^");
+    assert_eq!(filters(&chat.effects()), ["x"], "nothing is published before the topic is read");
+    assert!(!chat.conversation.wants_input());
+    chat.make_live("x");
+    assert_eq!(chat.hear(), []);
+    assert!(chat.conversation.wants_input());
+    let effects = chat.effects();
+    let is_publish = |effect: &Effect| matches!(effect, Effect::Session(session::Effect::Publish { .. }));
+    assert_eq!(effects.iter().filter(|effect| is_publish(effect)).count(), 2, "{effects:?}");
+}
+
 // ST-24
 #[test]
 fn a_page_may_subscribe_twice_before_the_first_is_there() {
@@ -405,6 +420,7 @@ fn a_goodbye_is_answered_once_all_before_it_is_done() {
     chat.say("SUBSCRIBE\nid:1\ndestination:/topic/a\n\n^");
     chat.effects();
     chat.make_live("a");
+    assert_eq!(chat.hear(), []);
     chat.say("SEND\ndestination:/topic/a\n\n1^DISCONNECT\nreceipt:bye\n\n^SEND\ndestination:/topic/a\n\n2^");
     let ids = chat.publishes();
     assert_eq!(ids.len(), 1, "frames after it are ignored");

@@ -81,6 +81,8 @@ pub struct Conversation<D> {
     state: State,
     version: Version,
     decoder: Decoder,
+    /// What publishes, and waits until every topic that was subscribed to before it is read.
+    held_back: Option<Frame>,
     session: Session<D>,
     last_request: RequestId,
     receipts: Receipts,
@@ -141,6 +143,7 @@ where
             state: State::Greeting,
             version: Version::V10,
             decoder: Decoder::new(),
+            held_back: None,
             last_request: RequestId(0),
             receipts: Receipts::default(),
             awaited: HashMap::new(),
@@ -185,7 +188,16 @@ where
     /// Handles frames that are there, as far as there is room for what they bring: to be called after answers and when output drained.
     pub fn advance(&mut self) {
         while self.wants_input() {
-            match self.decoder.next_frame() {
+            let next = match self.held_back.take() {
+                None => self.decoder.next_frame(),
+                held_back => Ok(held_back),
+            };
+            match next {
+                // Who subscribes and then publishes gets what it publishes.
+                Ok(Some(frame)) if frame.command.publishes() && self.begins_to_read() => {
+                    self.held_back = Some(frame);
+                    return;
+                }
                 Ok(Some(frame)) => {
                     let receipt = frame.header("receipt").map(str::to_owned);
                     if let Err(refusal) = self.handle(frame) {
@@ -204,9 +216,18 @@ where
         let has_room = self.receipts.len() + self.n_frames < self.settings.bounds.requests_in_flight;
         match self.state {
             State::Greeting => true,
+            State::Open if self.held_back.is_some() && self.begins_to_read() => false,
             State::Open => has_room && self.session.wants_input(),
             State::Verifying | State::Leaving | State::Closed => false,
         }
+    }
+
+    /// Whether there is a topic that the client subscribed to and that is not read yet.
+    fn begins_to_read(&self) -> bool {
+        let reads_topics = |key: &SubscriptionKey| {
+            self.subscriptions.get(*key).is_some_and(|subscription| !subscription.filters().is_empty())
+        };
+        self.awaited.values().any(reads_topics)
     }
 
     /// Whether the conversation is over, but for what waits to be sent.
