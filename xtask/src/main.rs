@@ -43,7 +43,11 @@ enum Task {
     /// The walls between modules and the rules on files, as ARCHITECTURE.md states them
     Tidy,
     /// Plant known bugs into a copy of a crate and expect that tests notice each
-    Mutants,
+    Mutants {
+        /// The name of one list, such as `queue`, in the place of all
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Break a cluster on purpose, check what its clients see, and write docs/faults-cluster.md
     Faults(faults::Arguments),
     /// Licences and sources of every dependency
@@ -65,7 +69,7 @@ fn main() -> ExitCode {
         Task::Codegen { check } => codegen::run(check),
         Task::Docs { check } => docs::run(check),
         Task::Tidy => tidy::run(),
-        Task::Mutants => mutants::run(),
+        Task::Mutants { only } => mutants::run(only.as_deref()),
         Task::Faults(arguments) => faults::run(&arguments),
         Task::Audit => audit::run(),
         Task::Sockjs => sockjs::run(),

@@ -63,11 +63,11 @@ enum Verdict {
     Unusable(String),
 }
 
-/// Plants every bug of every list and prints a table.
+/// Plants every bug of every list, or of those with such a name, and prints a table.
 ///
 /// # Errors
 /// If a bug survives or a list is out of date.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let (mut n_killed, mut n_all) = (0, 0);
     for (name, others) in CRATES {
@@ -75,6 +75,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let mut lists: Vec<PathBuf> = fs::read_dir(root.join(name).join("mutants"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<anyhow::Result<_>>()?;
+        lists.retain(|path| only.is_none_or(|only| path.file_stem().is_some_and(|stem| stem == only)));
         lists.sort();
         for path in lists {
             let list: List =
@@ -86,6 +87,37 @@ pub(crate) fn run() -> anyhow::Result<()> {
     println!("{n_killed} of {n_all} planted bugs noticed");
     ensure!(n_killed == n_all, "{} planted bugs were not noticed", n_all - n_killed);
     Ok(())
+}
+
+/// Lists whose bugs can no longer be planted, each with the reason: the source went on without them.
+///
+/// # Errors
+/// If a list or its source cannot be read.
+pub(crate) fn stale(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let mut stale = Vec::new();
+    for (name, _) in CRATES {
+        for entry in fs::read_dir(root.join(name).join("mutants"))? {
+            let path = entry?.path();
+            let list: List =
+                toml::from_str(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())?;
+            let place = path.strip_prefix(root).unwrap_or(&path);
+            for mutant in &list.mutant {
+                let file = mutant.file.as_ref().unwrap_or(&list.file);
+                let source = fs::read_to_string(root.join(name).join(file))
+                    .with_context(|| format!("{} names {file}", path.display()))?;
+                if source.matches(without_last_end(&mutant.find)).count() != 1 {
+                    let reason = format!("{:?} does not stand exactly once in {file}", mutant.name);
+                    stale.push((place.to_path_buf(), reason));
+                }
+            }
+        }
+    }
+    Ok(stale)
+}
+
+/// The end of the last line is there to let a list be written nicely; a text may be a part of a line.
+fn without_last_end(text: &str) -> &str {
+    text.strip_suffix('\n').unwrap_or(text)
 }
 
 /// A workspace of one crate and those that it needs, to be changed at will.
@@ -168,9 +200,7 @@ impl Scratch {
     }
 
     fn try_mutant(&self, list: &List, mutant: &Mutant, path: &Path, source: &str) -> anyhow::Result<Verdict> {
-        // The end of the last line is there to let the list be written nicely; a text may be a part of a line.
-        let [find, replace] =
-            [&mutant.find, &mutant.replace].map(|text| text.strip_suffix('\n').unwrap_or(text));
+        let [find, replace] = [&mutant.find, &mutant.replace].map(|text| without_last_end(text));
         let n_found = source.matches(find).count();
         if n_found != 1 {
             return Ok(Verdict::Unusable(format!("its text stands {n_found} times in {}", list.file)));

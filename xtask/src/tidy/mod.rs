@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace;
+use crate::{mutants, workspace};
 
 /// Checks everything and tells all that is wrong.
 pub(crate) fn run() -> Result<()> {
@@ -45,6 +45,8 @@ fn problems() -> Result<Vec<Problem>> {
     let mut problems = walls::check(&rules, &files)?;
     problems.extend(text::check(&files, root));
     problems.extend(compatibility::check(&files));
+    let stale = mutants::stale(root)?;
+    problems.extend(stale.into_iter().map(|(path, what)| Problem::new(&path, 0, what)));
     problems.sort();
     // `use a::{b, c}` may break a rule twice with the same words.
     problems.dedup();
