@@ -71,12 +71,15 @@ pub(crate) fn run(only: Option<&str>) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let (mut n_killed, mut n_all) = (0, 0);
     for (name, others) in CRATES {
-        let scratch = Scratch::make(root, name, others)?;
         let mut lists: Vec<PathBuf> = fs::read_dir(root.join(name).join("mutants"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<anyhow::Result<_>>()?;
         lists.retain(|path| only.is_none_or(|only| path.file_stem().is_some_and(|stem| stem == only)));
         lists.sort();
+        if lists.is_empty() {
+            continue;
+        }
+        let scratch = Scratch::make(root, name, others)?;
         for path in lists {
             let list: List =
                 toml::from_str(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())?;
@@ -260,8 +263,9 @@ fn copy_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
         let entry = entry?;
         let target = to.join(entry.file_name());
         match entry.file_type()? {
-            // What was built there is of no use, and large.
-            kind if kind.is_dir() && entry.file_name() == "target" => {}
+            // What was built or installed there is of no use, and large.
+            kind if kind.is_dir()
+                && (entry.file_name() == "target" || entry.file_name() == "node_modules") => {}
             kind if kind.is_dir() => copy_dir(&entry.path(), &target)?,
             kind if kind.is_file() => write_if_changed(&target, &fs::read(entry.path())?)?,
             _ => bail!("{} is neither a file nor a directory", entry.path().display()),
