@@ -8,10 +8,9 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 
 use super::{Kept, Subscriber};
-use crate::ledger::Broken;
 use crate::transport::Transport;
 use crate::wire::http::{Http, encode};
-use crate::wire::{Event, Position, REPLY_TIMEOUT, parse};
+use crate::wire::{Position, REPLY_TIMEOUT, parse};
 
 /// A stream on which nothing came for this long is dead: signs of life come every 15 to 20 s.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
@@ -62,7 +61,7 @@ impl Subscriber {
                     self.take_line(line, &mut partial, kept)?;
                 } else if !line.is_empty() {
                     for event in parse(line)? {
-                        self.take_event(event, kept)?;
+                        self.handle(event, kept)?;
                     }
                 }
             }
@@ -98,7 +97,7 @@ impl Subscriber {
     fn dispatch(&self, name: &str, data: &str, kept: &mut Kept) -> anyhow::Result<()> {
         if !name.is_empty() || self.transport == Transport::EventsOfSeveral {
             for event in parse(data)? {
-                self.take_event(event, kept)?;
+                self.handle(event, kept)?;
             }
             return Ok(());
         }
@@ -109,22 +108,6 @@ impl Subscriber {
             Some(Position { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
         });
         self.came(kept, topic, position.with_context(|| format!("the id {id:?} is no position"))?, data);
-        Ok(())
-    }
-
-    fn take_event(&self, event: Event, kept: &mut Kept) -> anyhow::Result<()> {
-        if let Some(delivery) = event.delivery {
-            self.came(kept, &delivery.topic, delivery.position(), &delivery.id());
-        } else if let Some(lost) = event.lost {
-            self.lost(kept, &lost);
-        } else if let Some(reset) = event.reset {
-            self.reset(kept, &reset);
-        } else if let Some(unsubscribed) = event.unsubscribed {
-            self.ledger.violate(Broken::Unexplained, format!("unsubscribed: {unsubscribed}"));
-            bail!("unsubscribed");
-        } else if let Some(goodbye) = event.goodbye {
-            bail!("goodbye: {goodbye}");
-        }
         Ok(())
     }
 }

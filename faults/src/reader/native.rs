@@ -40,7 +40,8 @@ impl Subscriber {
         }
     }
 
-    fn handle(&self, event: Event, kept: &mut Kept) -> anyhow::Result<()> {
+    /// Takes what the native protocol says, in whatever it came.
+    pub(super) fn handle(&self, event: Event, kept: &mut Kept) -> anyhow::Result<()> {
         if let Some(delivery) = event.delivery {
             let position = delivery.position();
             if !kept.is_repeat(&delivery.topic, position) {
