@@ -84,7 +84,7 @@ pub enum Heard {
 impl Dialog {
     /// A new dialog with a client that may do so much. `name`: the session's, unique among all nodes.
     #[must_use]
-    pub fn new(language: Language, bounds: Bounds, name: String, grants: Grants) -> Self {
+    pub fn new(language: Language, bounds: Bounds, name: String, grants: Arc<Grants>) -> Self {
         match language {
             Language::Native(format) => Self::Native { session: Session::new(bounds, grants), format },
             Language::Stomp(settings) => {

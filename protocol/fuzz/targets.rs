@@ -273,7 +273,7 @@ fn conversation(bytes: &[u8]) -> String {
 fn answer(chat: &mut Conversation<Arc<Delivery>>, effect: Effect) {
     let position = Position::new(1, 1);
     match effect {
-        Effect::Verify(_) => chat.verified(Ok(Some(Grants::everything()))),
+        Effect::Verify(_) => chat.verified(Ok(Some(Grants::everything().into()))),
         Effect::Commit { id, messages, .. } => {
             assert!(messages.iter().all(|message| message.message.validate().is_ok()));
             chat.committed(id, Ok(()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bongsu::auth::Identity;
 use bongsu::connection::{self, Framing, Io, Opened};
 use bongsu::dialog::Language;
 use bongsu::node::Node;
@@ -162,7 +163,7 @@ impl World {
             read_ahead: Bytes::new(),
             language: Language::Native(format),
             framing: Framing::WebSocket { deflate: None },
-            grants: Ok(Grants::everything()),
+            identity: Ok(Arc::new(Identity::of(Grants::everything()))),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             admission: node.admit()?,
         };

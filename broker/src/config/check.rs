@@ -30,14 +30,18 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
     }
     if !is_auth_given(settings, origins) {
         let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
-        settings.auth.anonymous =
-            Anonymous { subscribe: everything(), publish: everything(), presence: everything() };
+        settings.auth.anonymous = Anonymous {
+            subscribe: everything(),
+            history: None,
+            publish: everything(),
+            presence: everything(),
+        };
     }
 }
 
 /// Whether the operator said who may do what.
 fn is_auth_given(settings: &Settings, origins: &Origins) -> bool {
-    let anonymous = ["subscribe", "publish", "presence"];
+    let anonymous = ["subscribe", "history", "publish", "presence"];
     let says = |field| origins.is_given(&format!("auth.anonymous.{field}"));
     !settings.auth.tokens.0.is_empty() || anonymous.into_iter().any(says)
 }
@@ -242,8 +246,9 @@ impl Settings {
     /// What clients without a token may do.
     #[must_use]
     pub fn anonymous(&self) -> Grant {
-        let Anonymous { subscribe, publish, presence } = self.auth.anonymous.clone();
-        Grant { subscribe, publish, presence }
+        let Anonymous { subscribe, history, publish, presence } = self.auth.anonymous.clone();
+        let history = history.unwrap_or_else(|| subscribe.clone());
+        Grant { subscribe, history, publish, presence }
     }
 }
 

@@ -197,8 +197,10 @@ settings! {
         pub name: Name;
         /// The token's digest.
         pub sha256: Sha256;
-        /// What its bearer may read.
+        /// Of what its bearer may read what comes from now on.
         pub subscribe: Vec<TopicFilter> = "[]";
+        /// Of what its bearer may read what is kept: history, polls, and every subscription that does not begin with the next message.
+        pub history: Option<Vec<TopicFilter>> = "subscribe" shown "as `subscribe`";
         /// What its bearer may write.
         pub publish: Vec<TopicFilter> = "[]";
         /// Where its bearer may see and join presence.
@@ -207,8 +209,10 @@ settings! {
 
     /// What clients without a token may do.
     pub struct Anonymous {
-        /// What they may read.
+        /// Of what they may read what comes from now on.
         pub subscribe: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
+        /// Of what they may read what is kept.
+        pub history: Option<Vec<TopicFilter>> = "subscribe" shown "as `subscribe`";
         /// What they may write.
         pub publish: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
         /// Where they may see and join presence.

@@ -194,7 +194,9 @@ macro_rules! optional {
     ($($Type:ty: $none:literal),+) => {$(impl Optional for $Type { const NONE: &'static str = $none; })+};
 }
 optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none",
-    Name: "none", SocketAddr: "none", Header: "none");
+    Name: "none", SocketAddr: "none", Header: "none",
+    // Filters that follow others: a word that nobody takes for "nothing is allowed".
+    Vec<TopicFilter>: "subscribe");
 
 impl<T: Optional> Leaf for Option<T> {
     const FORM: Form = T::FORM;
@@ -460,8 +462,10 @@ impl Leaf for LogFilter {
 /// What somebody may do, by topic filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Topics that may be read.
+    /// Topics of which may be read what comes from now on.
     pub subscribe: Vec<TopicFilter>,
+    /// Topics of which may be read what is kept.
+    pub history: Vec<TopicFilter>,
     /// Topics that may be written.
     pub publish: Vec<TopicFilter>,
     /// Topics whose members may be seen and joined.

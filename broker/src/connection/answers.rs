@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bongsu_persistence::store::TopicsQuery;
-use bongsu_protocol::command::{HistoryQuery, RequestId};
+use bongsu_protocol::command::{HistoryQuery, RequestId, Token};
 use bongsu_protocol::event::Reply;
 use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::{LIST_LOGS_MAX, Listed, LogPage};
@@ -11,6 +11,7 @@ use bongsu_protocol::topic::{Topic, TopicFilter};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use crate::auth::Identity;
 use crate::delivery::SharedDelivery;
 use crate::node::Node;
 use crate::publisher::Waiting;
@@ -19,6 +20,10 @@ use crate::publisher::Waiting;
 pub(crate) enum Answer {
     /// The publisher has room.
     Room,
+    /// Who the bearer of a token is, which a request brought.
+    Identified(RequestId, Result<Arc<Identity>, Error>),
+    /// Who a STOMP client is by its first frame; `None` if that says nothing.
+    LoggedIn(Result<Option<Arc<Identity>>, Error>),
     /// A request's own answer.
     Reply(RequestId, Result<Reply, Error>),
     /// A page for a reader.
@@ -66,6 +71,22 @@ impl Answers {
         self.push(async move {
             node.publisher().wait(waiting).await;
             Answer::Room
+        });
+    }
+
+    pub(crate) fn authenticate(&mut self, node: &Arc<Node>, id: RequestId, token: Token) {
+        let node = Arc::clone(node);
+        self.push(async move { Answer::Identified(id, node.authenticator().verify(&token).await) });
+    }
+
+    /// Waits for who a STOMP client is; without a token, it is known at once that nothing is known.
+    pub(crate) fn log_in(&mut self, node: &Arc<Node>, token: Option<Token>) {
+        let node = Arc::clone(node);
+        self.push(async move {
+            Answer::LoggedIn(match token {
+                Some(token) => node.authenticator().verify(&token).await.map(Some),
+                None => Ok(None),
+            })
         });
     }
 

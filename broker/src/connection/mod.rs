@@ -20,15 +20,16 @@ use bongsu_protocol::event::{Member, Welcome};
 use bongsu_protocol::limits::FRAME_BYTES_MAX;
 use bongsu_protocol::message::NewMessage;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
-use bongsu_protocol::session::{self, Grants};
+use bongsu_protocol::session;
 use bongsu_protocol::sockjs::Close;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::auth::Identity;
 use crate::carrier::Carrier;
 use crate::clock;
-use crate::control::Place;
+use crate::control::{Holder, Place};
 use crate::dialog::{Dialog, Effect, Heard, Language};
 use crate::drain::Phase;
 use crate::events::{Visitor, Witness};
@@ -73,8 +74,8 @@ pub struct Opened {
     pub language: Language,
     /// How it is framed.
     pub framing: Framing,
-    /// What the client may do, or why it may not even connect: then it is told so and sent away.
-    pub grants: Result<Grants, Goodbye>,
+    /// Who the client is, or why it may not even connect: then it is told so and sent away.
+    pub identity: Result<Arc<Identity>, Goodbye>,
     /// Where it connected from.
     pub peer: SocketAddr,
     /// Its place among the node's connections.
@@ -85,7 +86,7 @@ struct Connection {
     node: Arc<Node>,
     outbound: Arc<Outbound>,
     /// Where those who want to end it find it.
-    _place: Place,
+    place: Place,
     name: String,
     input: Input,
     answers: Answers,
@@ -100,7 +101,7 @@ struct Connection {
 
 /// Runs a connection to its end.
 pub async fn run(node: Arc<Node>, opened: Opened) {
-    let Opened { mut io, read_ahead, language, framing, grants, peer, admission } = opened;
+    let Opened { mut io, read_ahead, language, framing, identity, peer, admission } = opened;
     let id = node.next_connection();
     let name = node.sessions().session_name(id);
     let transport = transport_of(&language, &framing);
@@ -113,9 +114,9 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
         Framing::SockJs => (Input::sockjs(FRAME_BYTES_MAX), Carrier::SockJs),
         Framing::Relay(_) => (Input::Relay, Carrier::Relay),
     };
-    let (grants, refused) = match grants {
-        Ok(grants) => (grants, None),
-        Err(goodbye) => (Grants::default(), Some(goodbye)),
+    let (identity, refused) = match identity {
+        Ok(identity) => (identity, None),
+        Err(goodbye) => (Arc::default(), Some(goodbye)),
     };
     let mut timing = node.timing();
     if let Carrier::SockJs = carrier {
@@ -129,15 +130,16 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     let is_refused = refused.is_some();
     // Whoever speaks STOMP says who it is in its first frame.
     let is_known = matches!(language, Language::Native(_));
-    let dialog = Dialog::new(language, node.bounds(), name.clone(), grants);
+    let dialog = Dialog::new(language, node.bounds(), name.clone(), Arc::clone(&identity.grants));
     let outbound = Outbound::new(id, dialog, carrier, io.shared());
     let subject = String::new();
     let visitor = Visitor { session: name.clone(), subject, peer: Some(peer), transport: transport.name() };
+    let holder = Holder { identity, peer: Some(peer), transport };
     let mut connection = Connection {
         name,
         visitor: Some(visitor).filter(|_| !is_refused),
         witness: Witness::silent(id),
-        _place: node.sessions().enter(&outbound),
+        place: node.sessions().enter(&outbound, holder),
         input,
         answers: Answers::default(),
         backlog: VecDeque::new(),
@@ -276,10 +278,7 @@ impl Connection {
         let (node, outbound) = (&self.node, &self.outbound);
         match effect {
             Effect::Authenticate { id, token } => {
-                let result = node.authenticator().verify(&token);
-                let mut state = outbound.lock();
-                state.dialog.tell(|session| session.authenticated(id, result));
-                self.witness.authenticated(&state.session().grants().subject);
+                self.answers.authenticate(node, id, token);
             }
             Effect::Publish { id, messages } => {
                 self.backlog.extend(messages.into_iter().map(|(part, message)| (id, part, message)));
@@ -346,6 +345,16 @@ impl Connection {
         let now = clock::monotonic();
         match answer {
             Answer::Room => self.publish(),
+            Answer::Identified(id, result) => {
+                if let Ok(identity) = &result {
+                    self.place.identify(Arc::clone(identity));
+                }
+                let grants = result.map(|identity| Arc::clone(&identity.grants));
+                let mut state = self.outbound.lock();
+                state.dialog.tell(|session| session.authenticated(id, grants));
+                self.witness.authenticated(&state.session().grants().subject);
+            }
+            Answer::LoggedIn(result) => self.handle_login(result),
             Answer::Reply(id, result) => {
                 self.outbound.lock().dialog.tell(|session| session.reply(id, result));
             }

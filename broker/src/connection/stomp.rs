@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bongsu_protocol::command::Token;
 use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
-use bongsu_protocol::session::Grants;
 use bongsu_protocol::stomp::conversation::{Credentials, Effect};
 
 use super::Connection;
+use crate::auth::Identity;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::queues::Consume;
@@ -19,15 +20,9 @@ impl Connection {
         match effect {
             Effect::Verify(credentials) => {
                 self.timers.handle_login();
-                let verified = verify(&self.node, &credentials);
-                let mut state = outbound.lock();
-                if let Some(conversation) = state.dialog.stomp() {
-                    conversation.verified(verified);
-                }
-                let is_known = !state.dialog.is_closing();
-                drop(state);
-                if is_known {
-                    self.introduce();
+                match token_of(&self.node, &credentials) {
+                    Ok(token) => self.answers.log_in(&self.node, token),
+                    Err(error) => self.handle_login(Err(error)),
                 }
             }
             Effect::Consume { id: request, subscription, topic, group, from, prefetch } => {
@@ -63,13 +58,30 @@ impl Connection {
             }
         }
     }
+
+    /// Takes who a client is by its first frame, or why it is refused.
+    pub(super) fn handle_login(&mut self, result: Result<Option<Arc<Identity>>, Error>) {
+        if let Ok(Some(identity)) = &result {
+            self.place.identify(Arc::clone(identity));
+        }
+        let grants = result.map(|identity| identity.map(|identity| Arc::clone(&identity.grants)));
+        let mut state = self.outbound.lock();
+        if let Some(conversation) = state.dialog.stomp() {
+            conversation.verified(grants);
+        }
+        let is_known = !state.dialog.is_closing();
+        drop(state);
+        if is_known {
+            self.introduce();
+        }
+    }
 }
 
-/// Who the client is by what its CONNECT says; `None` if that says nothing. `login` says nothing: the subject is the token's own.
+/// The token in a CONNECT; `None` if there is none. `login` says nothing: the subject is the token's own.
 ///
 /// Where there are no tokens, nobody can know one: clients that send a user and a password of their own making (`guest` and `guest`, in
 /// most examples) are anybody, like those that send none.
-fn verify(node: &Node, credentials: &Credentials) -> Result<Option<Grants>, Error> {
+fn token_of(node: &Node, credentials: &Credentials) -> Result<Option<Token>, Error> {
     let hosts = &node.settings().stomp.hosts;
     if let Some(host) = &credentials.host
         && !hosts.is_empty()
@@ -78,6 +90,5 @@ fn verify(node: &Node, credentials: &Credentials) -> Result<Option<Grants>, Erro
         return Err(Error::new(ErrorCode::Forbidden, format!("Virtual host '{host}' is not known here")));
     }
     let token = credentials.token.as_ref().or(credentials.passcode.as_ref());
-    let token = token.filter(|_| node.authenticator().knows_tokens());
-    token.map(|token| node.authenticator().verify(token)).transpose()
+    Ok(token.filter(|_| node.authenticator().knows_tokens()).cloned())
 }

@@ -1,16 +1,19 @@
 //! The connections of this node, to be found by somebody who wants to end one.
 //!
-//! A connection costs its entry in a map, some 50 bytes. Subjects are not indexed: who asks for one looks at all connections, some
+//! A connection costs its entry in a map, some 120 bytes. Subjects are not indexed: who asks for one looks at all connections, some
 //! milliseconds for fifty thousand, instead of all connections paying for that.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bongsu_protocol::message::Time;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
 
 use super::Target;
+use crate::auth::Identity;
 use crate::clock;
+use crate::metrics::Transport;
 use crate::outbound::{ConnectionId, Outbound};
 
 /// Parts of the map, so that connections that come and go on all cores do not wait for one another.
@@ -28,6 +31,18 @@ pub struct Connections {
 struct Entry {
     outbound: Arc<Outbound>,
     began: Time,
+    holder: Holder,
+}
+
+/// Who has a place among the connections.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Who it is, as far as that is known.
+    pub identity: Arc<Identity>,
+    /// Where it comes from, as far as that is known.
+    pub peer: Option<SocketAddr>,
+    /// What carries it.
+    pub transport: Transport,
 }
 
 /// A connection's place in the map, which it leaves when this is dropped.
@@ -70,9 +85,9 @@ impl Connections {
 
     /// Takes a connection in, as long as the answer is kept.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, outbound: &Arc<Outbound>) -> Place {
+    pub fn enter(self: &Arc<Self>, outbound: &Arc<Outbound>, holder: Holder) -> Place {
         let id = outbound.id();
-        let entry = Entry { outbound: Arc::clone(outbound), began: clock::wall() };
+        let entry = Entry { outbound: Arc::clone(outbound), began: clock::wall(), holder };
         self.part(id).insert(id, entry);
         Place { connections: Arc::clone(self), id }
     }
@@ -101,7 +116,7 @@ impl Connections {
         for part in &self.parts {
             // Looked at without the lock of the part, which connections that come and go wait for.
             let entries: Vec<Entry> = lock(part).values().map(Entry::share).collect();
-            let is_of = |entry: &&Entry| entry.outbound.lock().session().grants().subject == *subject;
+            let is_of = |entry: &&Entry| entry.holder.identity.subject() == subject;
             n_kicked += entries.iter().filter(is_of).map(kick).sum::<usize>();
             tokio::task::yield_now().await;
         }
@@ -122,7 +137,16 @@ impl Connections {
 
 impl Entry {
     fn share(&self) -> Self {
-        Self { outbound: Arc::clone(&self.outbound), began: self.began }
+        Self { outbound: Arc::clone(&self.outbound), began: self.began, holder: self.holder.clone() }
+    }
+}
+
+impl Place {
+    /// Says who has it, once that is known, or once it is known better.
+    pub fn identify(&self, identity: Arc<Identity>) {
+        if let Some(entry) = self.connections.part(self.id).get_mut(&self.id) {
+            entry.holder.identity = identity;
+        }
     }
 }
 

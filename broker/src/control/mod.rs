@@ -25,7 +25,7 @@ use crate::feed::CONTROL_CHANNEL;
 use crate::limits::STORE_DEADLINE;
 
 pub use command::{Action, Command, Target};
-pub use connections::{Connections, Place};
+pub use connections::{Connections, Holder, Place};
 
 use follower::Follower;
 

@@ -13,6 +13,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::problem::Problem;
+use crate::auth::Identity;
 use crate::node::Node;
 use crate::websocket::handshake::{self, Origins, OwnHosts};
 
@@ -40,8 +41,8 @@ pub(super) struct Door {
 /// Who sent a request.
 #[derive(Debug)]
 pub(super) struct Caller {
-    /// What it may do.
-    pub grants: Grants,
+    /// Who it is.
+    pub identity: Arc<Identity>,
     /// It came without a token, so that its answers are anybody's.
     pub is_anonymous: bool,
 }
@@ -74,7 +75,7 @@ impl Door {
             Ok(identified) => {
                 let is_trusted = identified.is_trusted_page;
                 let page = origin.map(|origin| Page { origin, is_trusted });
-                let result = match self.caller(identified.token) {
+                let result = match self.caller(identified.token).await {
                     _ if method == Method::OPTIONS => Ok(preflight()),
                     Err(error) => Err(error.into()),
                     Ok(caller) => work(caller, request).await,
@@ -106,26 +107,37 @@ impl Door {
         response
     }
 
-    fn caller(&self, token: Option<handshake::Token>) -> Result<Caller, Error> {
+    async fn caller(&self, token: Option<handshake::Token>) -> Result<Caller, Error> {
         let authenticator = self.node.authenticator();
         match token {
-            None => Ok(Caller { grants: authenticator.anonymous().clone(), is_anonymous: true }),
+            None => Ok(Caller { identity: Arc::clone(authenticator.anonymous()), is_anonymous: true }),
             Some(token) => {
-                Ok(Caller { grants: authenticator.verify(&Token(token.text))?, is_anonymous: false })
+                let identity = authenticator.verify(&Token(token.text)).await?;
+                Ok(Caller { identity, is_anonymous: false })
             }
         }
     }
 }
 
 impl Caller {
-    /// Refuses whoever may not read the topic.
-    pub(super) fn check_read(&self, topic: &Topic) -> Result<(), Problem> {
-        if self.grants.may_subscribe(&topic.clone().into()) { Ok(()) } else { Err(self.denied()) }
+    /// What it may do.
+    pub(super) fn grants(&self) -> &Grants {
+        &self.identity.grants
+    }
+
+    /// Refuses whoever may not read what is kept of the topic.
+    pub(super) fn check_history(&self, topic: &Topic) -> Result<(), Problem> {
+        if self.grants().may_read_history(&topic.clone().into()) { Ok(()) } else { Err(self.denied()) }
+    }
+
+    /// Refuses whoever may not read what comes on the topic from now on.
+    pub(super) fn check_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
+        if self.grants().may_subscribe(&topic.clone().into()) { Ok(()) } else { Err(self.denied()) }
     }
 
     /// Refuses whoever may not write the topic.
     pub(super) fn check_write(&self, topic: &Topic) -> Result<(), Problem> {
-        if self.grants.may_publish(topic) { Ok(()) } else { Err(self.denied()) }
+        if self.grants().may_publish(topic) { Ok(()) } else { Err(self.denied()) }
     }
 
     pub(super) fn denied(&self) -> Problem {
@@ -134,7 +146,7 @@ impl Caller {
 
     /// The error for what the grants do not allow.
     pub(super) fn denial(&self) -> Error {
-        if self.is_anonymous && self.grants.is_empty() {
+        if self.is_anonymous && self.grants().is_empty() {
             Error::new(ErrorCode::Unauthenticated, "send a token: Authorization: Bearer …")
         } else {
             Error::new(ErrorCode::Forbidden, "this token does not allow that on this topic")

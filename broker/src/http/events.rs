@@ -36,6 +36,7 @@ use super::reader::{Reader, Woken};
 use super::stream::{Streams, is_end};
 use crate::chance;
 use crate::clock;
+use crate::control::Holder;
 use crate::delivery::SharedDelivery;
 use crate::limits::{
     EVENT_SOURCE_CHECKPOINT_MARGIN_MS, EVENT_SOURCE_HEARTBEAT, EVENT_SOURCE_RETRY_MS, EVENTS_PER_TURN_MAX,
@@ -80,7 +81,9 @@ async fn open(
 ) -> Result<Response, Problem> {
     let node = streams.node();
     for filter in &wanted.filters {
-        if !caller.grants.may_subscribe(filter) {
+        let is_latest = matches!(wanted.start, Bookmark::Latest) && wanted.positions.is_empty();
+        if !caller.grants().may_subscribe(filter) || !(is_latest || caller.grants().may_read_history(filter))
+        {
             return Err(caller.denied());
         }
     }
@@ -105,7 +108,12 @@ async fn open(
     let shape = wanted.shape;
     let start = HeaderValue::try_from(wanted.start.to_string()).ok();
     let mut stream = Stream::begin(node, caller, wanted);
-    stream.reader.introduce(parts.extensions.get().copied(), stream.counted.transport.name());
+    let holder = Holder {
+        identity: Arc::clone(&caller.identity),
+        peer: parts.extensions.get().copied(),
+        transport: stream.counted.transport,
+    };
+    stream.reader.introduce(holder);
     let events = futures_util::stream::unfold(stream, |mut stream| async move {
         Some((Ok::<_, Infallible>(stream.next().await?), stream))
     });
@@ -185,7 +193,7 @@ impl Stream {
         let pending = [prelude.freeze()].into_iter().filter(|prelude| !prelude.is_empty()).collect();
         let since = Time(clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS));
         Self {
-            reader: Reader::begin(node, caller.grants.clone(), subscriptions),
+            reader: Reader::begin(node, Arc::clone(&caller.identity.grants), subscriptions),
             node: Arc::clone(node),
             tracker: Tracker::new(&filters, &start, since),
             is_single: matches!(&filters[..], [filter] if filter.as_topic().is_some()),

@@ -95,7 +95,7 @@ async fn poll(
         let body = bodies.receive(&parts.headers, body).await?;
         let asked: Asked = serde_json::from_slice(&body)
             .map_err(|error| Problem::bad_request(format!("{{\"topics\": {{topic: position}}}}: {error}")))?;
-        (places_of(&streams, &caller, &asked.topics).await?, asked.wait_ms, parking)
+        (places_of(&streams, &caller, &asked).await?, asked.wait_ms, parking)
     };
     drop(caller);
     let node = Arc::clone(streams.node());
@@ -126,7 +126,7 @@ async fn poll(
 async fn places_of(
     streams: &Arc<Streams>,
     caller: &Caller,
-    topics: &BTreeMap<String, String>,
+    Asked { topics, wait_ms }: &Asked,
 ) -> Result<Vec<Place>, Problem> {
     if topics.is_empty() || topics.len() > POLL_TOPICS_MAX {
         return Err(Problem::bad_request(format!("a poll is of 1 to {POLL_TOPICS_MAX} topics")));
@@ -135,7 +135,10 @@ async fn places_of(
     for (name, from) in topics {
         let wrong = |reason: String| Problem::bad_request(format!("topic {name:?}: {reason}"));
         let topic = Topic::parse(name).map_err(|invalid| wrong(invalid.to_string()))?;
-        caller.check_read(&topic)?;
+        caller.check_history(&topic)?;
+        if *wait_ms > 0 {
+            caller.check_subscribe(&topic)?;
+        }
         if !streams.node().policies().for_topic(&topic).is_durable() {
             return Err(Problem::not_found(format!(
                 "topic {name:?} keeps no history, so it cannot be polled"

@@ -86,12 +86,12 @@ async fn submit(
     caller: &Caller,
     message: NewMessage,
 ) -> Result<oneshot::Receiver<Result<Published, Error>>, Error> {
-    if !caller.grants.may_publish(&message.topic) {
+    if !caller.grants().may_publish(&message.topic) {
         return Err(caller.denial());
     }
     let (told, answer) = oneshot::channel();
     let publisher = node.publisher();
-    if let Err(waiting) = publisher.publish(&caller.grants.subject, message, Completion::Caller(told)) {
+    if let Err(waiting) = publisher.publish(caller.identity.subject(), message, Completion::Caller(told)) {
         publisher.wait(waiting).await;
     }
     Ok(answer)

@@ -3,7 +3,6 @@
 //! What a WebSocket's own task does for its session, whoever holds a [`Reader`] does by waiting for it. Nothing is read ahead: while
 //! nobody takes what came, the session's outbox fills, and its cursors fall back to the log.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bongsu_protocol::codec::Format;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use crate::carrier::Carrier;
 use crate::clock;
 use crate::connection::answers::{Answer, Answers};
-use crate::control::Place;
+use crate::control::{Holder, Place};
 use crate::delivery::SharedDelivery;
 use crate::dialog::Dialog;
 use crate::drain::Phase;
@@ -52,7 +51,7 @@ pub(super) enum Woken {
 
 impl Reader {
     /// Begins to read. What comes of each subscription is the reader's first event.
-    pub(super) fn begin(node: &Arc<Node>, grants: Grants, subscriptions: Vec<Subscription>) -> Self {
+    pub(super) fn begin(node: &Arc<Node>, grants: Arc<Grants>, subscriptions: Vec<Subscription>) -> Self {
         let mut session = Session::new(node.bounds(), grants);
         let command = Command::Subscribe(subscriptions);
         session.handle(clock::wall(), Ok(Request { id: RequestId(1), command }));
@@ -72,11 +71,12 @@ impl Reader {
     }
 
     /// Makes it a session that others hear of, and that operators can end. To be called at its beginning.
-    pub(super) fn introduce(&mut self, peer: Option<SocketAddr>, transport: &'static str) {
+    pub(super) fn introduce(&mut self, holder: Holder) {
         let id = self.outbound.id();
         let session = self.node.sessions().session_name(id);
-        let subject = self.outbound.lock().session().grants().subject.clone();
-        self.place = Some(self.node.sessions().enter(&self.outbound));
+        let subject = holder.identity.subject().to_owned();
+        let (peer, transport) = (holder.peer, holder.transport.name());
+        self.place = Some(self.node.sessions().enter(&self.outbound, holder));
         self.witness = self.node.events().connected(id, Visitor { session, subject, peer, transport });
     }
 
@@ -172,7 +172,7 @@ impl Reader {
                 self.outbound.lock().session_mut().read_done(now, result);
             }
             Answer::Listed(filter, result) => self.outbound.lock().session_mut().listed(&filter, result),
-            Answer::Room | Answer::Reply(..) => {}
+            Answer::Room | Answer::Reply(..) | Answer::Identified(..) | Answer::LoggedIn(..) => {}
         }
     }
 }

@@ -111,9 +111,9 @@ impl Accepted {
             },
         };
         // Who the client is stands in its first frame.
-        let grants = Ok(node.authenticator().anonymous().clone());
+        let identity = Ok(Arc::clone(node.authenticator().anonymous()));
         let (read_ahead, framing) = (Bytes::new(), Framing::Bytes);
-        let opened = Opened { io, read_ahead, language, framing, grants, peer, admission };
+        let opened = Opened { io, read_ahead, language, framing, identity, peer, admission };
         Box::pin(connection::run(node, opened)).await;
     }
 }

@@ -10,7 +10,6 @@ use axum::routing::any;
 use bongsu_protocol::codec::Format;
 use bongsu_protocol::command::Token;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
-use bongsu_protocol::session::Grants;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -20,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::serving::Admission;
 use super::socket::Socket;
+use crate::auth::Identity;
 use crate::config::{AllowedOrigin, Reject, Settings};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
@@ -81,8 +81,8 @@ async fn open(
             return rejected.response();
         }
     };
-    let grants = match identify(&node, &accepted) {
-        Ok(grants) => Ok(grants),
+    let identity = match identify(&node, &accepted).await {
+        Ok(identity) => Ok(identity),
         Err(goodbye) if node.settings().auth.reject == Reject::Close => Err(goodbye),
         Err(goodbye) => {
             METRICS.handshakes_refused.add(1);
@@ -112,7 +112,7 @@ async fn open(
         response.headers_mut().remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
     let (language, framing) = (Language::Native(format), Framing::WebSocket { deflate });
-    let opening = Opening { language, framing, grants, peer, admission };
+    let opening = Opening { language, framing, identity, peer, admission };
     tokio::spawn(opening.run(node, on_upgrade));
     response
 }
@@ -121,7 +121,7 @@ async fn open(
 pub(super) struct Opening {
     pub(super) language: Language,
     pub(super) framing: Framing,
-    pub(super) grants: Result<Grants, Goodbye>,
+    pub(super) identity: Result<Arc<Identity>, Goodbye>,
     pub(super) peer: std::net::SocketAddr,
     pub(super) admission: OwnedSemaphorePermit,
 }
@@ -130,9 +130,9 @@ impl Opening {
     pub(super) async fn run(self, node: Arc<Node>, on_upgrade: OnUpgrade) {
         let Ok(Ok(upgraded)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, on_upgrade).await else { return };
         let (io, read_ahead) = socket_of(upgraded);
-        let Self { language, framing, grants, peer, admission } = self;
+        let Self { language, framing, identity, peer, admission } = self;
         // Boxed, so that the task is as small as the connection once it runs.
-        let opened = Opened { io, read_ahead, language, framing, grants, peer, admission };
+        let opened = Opened { io, read_ahead, language, framing, identity, peer, admission };
         Box::pin(connection::run(node, opened)).await;
     }
 }
@@ -150,13 +150,14 @@ fn socket_of(upgraded: Upgraded) -> (Io, Bytes) {
 }
 
 /// Who the client is, by the token of its handshake.
-fn identify(node: &Node, accepted: &Accepted) -> Result<Grants, Goodbye> {
+async fn identify(node: &Node, accepted: &Accepted) -> Result<Arc<Identity>, Goodbye> {
     match &accepted.token {
         // Without one it may authenticate in its first request.
-        None => Ok(node.authenticator().anonymous().clone()),
+        None => Ok(Arc::clone(node.authenticator().anonymous())),
         Some(token) => node
             .authenticator()
             .verify(&Token(token.text.clone()))
+            .await
             .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
     }
 }

@@ -59,7 +59,7 @@ impl News {
             topics: filters.len(),
             requests_in_flight: filters.len(),
         };
-        let grants = Grants { subscribe: filters.clone(), ..Grants::default() };
+        let grants = Grants { subscribe: filters.clone(), history: filters.clone(), ..Grants::default() };
         let mut session = Session::new(bounds, grants);
         let subscription = |filter| Subscription { filter, from: Start::Latest, seen: Vec::new() };
         let command = Command::Subscribe(filters.into_iter().map(subscription).collect());

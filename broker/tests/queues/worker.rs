@@ -53,7 +53,7 @@ impl Worker {
         let id = node.next_connection();
         let grants = Grants { subject: "ann".to_owned(), ..Grants::everything() };
         let language = Language::Stomp(Arc::new(settings));
-        let dialog = Dialog::new(language, node.bounds(), format!("s{}", id.0), grants);
+        let dialog = Dialog::new(language, node.bounds(), format!("s{}", id.0), grants.into());
         let outbound = Outbound::new(id, dialog, Carrier::Bytes, None);
         let (decoder, frames) = (Decoder::new(), VecDeque::new());
         let mut worker = Self { node: Arc::clone(node), runtime, outbound, decoder, frames, n_receipts: 0 };

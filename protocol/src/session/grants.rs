@@ -10,8 +10,10 @@ pub const PRESENCE_PREFIX: &str = "$presence/";
 pub struct Grants {
     /// The token's subject; empty for an anonymous client.
     pub subject: String,
-    /// Topics that may be read, live and from history.
+    /// Topics of which may be read what comes from now on.
     pub subscribe: Vec<TopicFilter>,
+    /// Topics of which may be read what is kept: pages, and every start but with the next message.
+    pub history: Vec<TopicFilter>,
     /// Topics that may be published to.
     pub publish: Vec<TopicFilter>,
     /// Topics whose members may be seen, and on which the client may be a member.
@@ -23,22 +25,34 @@ impl Grants {
     #[must_use]
     pub fn everything() -> Self {
         let all = || TopicFilter::parse("#").into_iter().collect::<Vec<_>>();
-        Self { subject: String::new(), subscribe: all(), publish: all(), presence: all() }
+        Self { subject: String::new(), subscribe: all(), history: all(), publish: all(), presence: all() }
     }
 
     /// Whether nothing at all is allowed, so that the client must authenticate first.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.subscribe.is_empty() && self.publish.is_empty() && self.presence.is_empty()
+        let Self { subject: _, subscribe, history, publish, presence } = self;
+        subscribe.is_empty() && history.is_empty() && publish.is_empty() && presence.is_empty()
     }
 
-    /// Whether all topics under the filter may be read.
+    /// Whether of all topics under the filter may be read what comes from now on: one granted filter covers all of it.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        self.may_read(&self.subscribe, filter)
+    }
+
+    /// Whether of all topics under the filter may be read what is kept. Who goes on after a position reads what is kept, too.
+    #[must_use]
+    pub fn may_read_history(&self, filter: &TopicFilter) -> bool {
+        self.may_read(&self.history, filter)
+    }
+
+    /// What is told of members is read by whoever may see them.
+    fn may_read(&self, granted: &[TopicFilter], filter: &TopicFilter) -> bool {
         match filter.as_str().strip_prefix(PRESENCE_PREFIX).map(TopicFilter::parse) {
             Some(Ok(watched)) => self.presence.iter().any(|granted| granted.covers(&watched)),
             Some(Err(_)) => false,
-            None => self.subscribe.iter().any(|granted| granted.covers(filter)),
+            None => granted.iter().any(|granted| granted.covers(filter)),
         }
     }
 

@@ -22,6 +22,7 @@ mod reader;
 mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -182,7 +183,7 @@ impl<D> LogPage<D> {
 #[derive(Debug)]
 pub struct Session<D> {
     bounds: Bounds,
-    grants: Grants,
+    grants: Arc<Grants>,
     outbox: Outbox<D>,
     effects: VecDeque<Effect>,
     subscriptions: Subscriptions<D>,
@@ -197,10 +198,10 @@ pub struct Session<D> {
 impl<D: Clone> Session<D> {
     /// A session for a client that may do what `grants` say.
     #[must_use]
-    pub fn new(bounds: Bounds, grants: Grants) -> Self {
+    pub fn new(bounds: Bounds, grants: impl Into<Arc<Grants>>) -> Self {
         Self {
             bounds,
-            grants,
+            grants: grants.into(),
             outbox: Outbox::new(bounds.outbox_bytes),
             effects: VecDeque::new(),
             subscriptions: Subscriptions::default(),
@@ -213,7 +214,7 @@ impl<D: Clone> Session<D> {
 
     /// Who the client is and what it may do.
     #[must_use]
-    pub const fn grants(&self) -> &Grants {
+    pub fn grants(&self) -> &Grants {
         &self.grants
     }
 
@@ -250,7 +251,7 @@ impl<D: Clone> Session<D> {
             Command::Subscribe(wanted) => self.subscribe(id, wanted),
             Command::Publish(messages) => self.publish(id, messages),
             Command::History(query) => {
-                let allowed = self.grants.may_subscribe(&query.topic.clone().into());
+                let allowed = self.grants.may_read_history(&query.topic.clone().into());
                 self.ask_if(allowed, id, Effect::History { id, query });
             }
             Command::Enter { topic, info } => {
@@ -295,11 +296,11 @@ impl<D: Clone> Session<D> {
     }
 
     /// What came of an [`Effect::Authenticate`]. Subscriptions that are no longer allowed end.
-    pub fn authenticated(&mut self, id: RequestId, result: Result<Grants, Error>) {
+    pub fn authenticated(&mut self, id: RequestId, result: Result<impl Into<Arc<Grants>>, Error>) {
         match result {
             Ok(grants) => {
-                let subject = grants.subject.clone();
-                self.grants = grants;
+                self.grants = grants.into();
+                let subject = self.grants.subject.clone();
                 self.reply(id, Ok(Reply::Authenticated { subject }));
                 self.end_forbidden();
             }

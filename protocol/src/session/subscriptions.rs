@@ -65,6 +65,8 @@ struct Entry {
     filter: TopicFilter,
     /// To resume: topics of which nothing is known are to be read from this time on.
     since: Time,
+    /// It did not begin with the next message, so it goes when what is kept may no longer be read.
+    reads_history: bool,
     /// What to do until it is active; `None` then.
     opening: Option<Box<Opening>>,
 }
@@ -96,10 +98,13 @@ impl<D: Clone> Session<D> {
                 Ok(Some(again)) => call.settle(part, Ok(again)),
                 Ok(None) => {
                     let Subscription { filter, from, seen } = subscription;
+                    let reads_history = reads_history(from, &seen);
                     let seen = seen.into_iter().collect();
                     let opening = Opening { call: (id, part), from, seen, positions: Vec::new() };
                     let opening = Some(Box::new(opening));
-                    self.subscriptions.all.push(Entry { filter: filter.clone(), since: Time(0), opening });
+                    let since = Time(0);
+                    let entry = Entry { filter: filter.clone(), since, reads_history, opening };
+                    self.subscriptions.all.push(entry);
                     watches.push(Effect::Watch { filter });
                 }
             }
@@ -117,6 +122,10 @@ impl<D: Clone> Session<D> {
         let Subscription { filter, from, seen } = subscription;
         if !self.grants.may_subscribe(filter) {
             return Err(self.denied());
+        }
+        if reads_history(*from, seen) && !self.grants.may_read_history(filter) {
+            let text = "this token does not allow to read what is kept: subscribe from the latest message";
+            return Err(Error::new(ErrorCode::Forbidden, text));
         }
         if filter.as_topic().is_none() && matches!(from, Start::After(_)) {
             let text = "a position belongs to one topic: use `seen` with a pattern";
@@ -273,7 +282,10 @@ impl<D: Clone> Session<D> {
 
     /// Ends the subscriptions that the grants no longer allow.
     pub(super) fn end_forbidden(&mut self) {
-        let forbidden = |entry: &&Entry| !self.grants.may_subscribe(&entry.filter);
+        let forbidden = |entry: &&Entry| {
+            !self.grants.may_subscribe(&entry.filter)
+                || (entry.reads_history && !self.grants.may_read_history(&entry.filter))
+        };
         let filters: Vec<_> =
             self.subscriptions.all.iter().filter(forbidden).map(|e| e.filter.clone()).collect();
         for filter in filters {
@@ -532,4 +544,9 @@ impl<D: Clone> Session<D> {
             self.reply(id, Ok(Reply::Subscribed(call.into_results())));
         }
     }
+}
+
+/// Whether a subscription begins elsewhere than with the next message.
+fn reads_history(from: Start, seen: &[(Topic, Position)]) -> bool {
+    from != Start::Latest || !seen.is_empty()
 }

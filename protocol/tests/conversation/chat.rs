@@ -45,7 +45,7 @@ impl Chat {
         let mut chat = Self::new();
         chat.say(&format!("CONNECT\naccept-version:{version}\n\n^"));
         chat.credentials();
-        chat.conversation.verified(Ok(Some(Grants { subject: "ann".into(), ..Grants::everything() })));
+        chat.conversation.verified(Ok(Some(Grants { subject: "ann".into(), ..Grants::everything() }.into())));
         chat.hear_one(Command::Connected);
         chat
     }

@@ -26,7 +26,8 @@ fn a_session_opens_with_the_highest_version_and_without_a_host() {
         chat.say(&format!("CONNECT\naccept-version:{accept}\n\n^"));
         let credentials = chat.credentials();
         assert_eq!((credentials.host, credentials.login, credentials.token), (None, None, None));
-        chat.conversation.verified(Ok(Some(Grants { subject: "ann:1".into(), ..Grants::everything() })));
+        chat.conversation
+            .verified(Ok(Some(Grants { subject: "ann:1".into(), ..Grants::everything() }.into())));
         let connected = chat.hear_one(Command::Connected);
         assert_eq!(connected.header("version"), Some(version));
         // ST-21
@@ -296,7 +297,7 @@ fn a_page_may_subscribe_twice_before_the_first_is_there() {
 fn what_the_client_may_not_consume_is_refused() {
     let mut chat = Chat::new();
     chat.say("CONNECT\naccept-version:1.2\n\n^");
-    chat.conversation.verified(Ok(Some(Grants::default())));
+    chat.conversation.verified(Ok(Some(Grants::default().into())));
     chat.hear();
     chat.say("SUBSCRIBE\nid:1\ndestination:/queue/jobs\n\n^");
     chat.refused("access_refused", CloseReason::Forbidden);
@@ -368,7 +369,7 @@ fn a_subscribe_that_makes_no_sense_is_refused() {
 fn what_the_client_may_not_read_is_refused() {
     let mut chat = Chat::new();
     chat.say("CONNECT\naccept-version:1.2\n\n^");
-    chat.conversation.verified(Ok(Some(Grants { subject: "ann".into(), ..Grants::default() })));
+    chat.conversation.verified(Ok(Some(Grants { subject: "ann".into(), ..Grants::default() }.into())));
     chat.hear();
     chat.say("SUBSCRIBE\nid:1\ndestination:/user/queue/x\n\n^");
     assert_eq!(

@@ -95,7 +95,7 @@ impl Streams {
                 // What such appends say is looked for from a register on.
                 self.adopt(&view).await?;
             }
-            self.append_all(&caller.grants.subject, &view, &append).await?
+            self.append_all(caller.identity.subject(), &view, &append).await?
         };
         self.note_touch(&view);
         answer(&view, &append, &outcome)

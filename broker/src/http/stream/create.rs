@@ -82,7 +82,7 @@ impl Streams {
         let inherited = match wanted.fork.clone() {
             None => None,
             Some(fork) => {
-                caller.check_read(&fork.source)?;
+                caller.check_history(&fork.source)?;
                 caller.check_write(&fork.source)?;
                 Some(self.inherit(topic, &fork, &mut wanted).await?)
             }
@@ -157,7 +157,7 @@ impl Streams {
             return Err(Problem::busy("somebody else creates this stream right now"));
         }
         if !is_at_once {
-            self.append_first(&caller.grants.subject, view, messages, wanted.is_closed).await?;
+            self.append_first(caller.identity.subject(), view, messages, wanted.is_closed).await?;
             let open = Record { life: Life::Open, ..record.clone() };
             self.change_record(view, |known| {
                 let is_ours = known.is_some_and(|known| known.incarnation == record.incarnation);

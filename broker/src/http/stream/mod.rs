@@ -141,9 +141,10 @@ impl Streams {
 
     async fn dispatch(self: Arc<Self>, caller: Caller, request: Request) -> Result<Response, Problem> {
         let topic = topic_of(request.uri().path(), PREFIX)?;
-        if *request.method() == Method::GET || *request.method() == Method::HEAD {
-            caller.check_read(&topic)?;
-        } else {
+        // What a GET needs depends on where it begins.
+        if *request.method() == Method::HEAD {
+            caller.check_history(&topic).or_else(|_| caller.check_subscribe(&topic))?;
+        } else if *request.method() != Method::GET {
             caller.check_write(&topic)?;
         }
         if !self.node.policies().for_topic(&topic).is_durable() {

@@ -94,6 +94,17 @@ impl Wanted {
         });
         Ok(Self { from, live, cursor, patience: patience.transpose()? })
     }
+
+    /// Refuses whoever may not read what is asked for: what is kept, what comes from now on, or both.
+    fn check(&self, caller: &Caller, topic: &Topic) -> Result<(), Problem> {
+        if self.from != Asked::Now {
+            caller.check_history(topic)?;
+        }
+        if self.live != Live::No || self.from == Asked::Now {
+            caller.check_subscribe(topic)?;
+        }
+        Ok(())
+    }
 }
 
 impl Streams {
@@ -105,6 +116,7 @@ impl Streams {
         mut parts: Parts,
     ) -> Result<Response, Problem> {
         let wanted = Wanted::parse(&parts.uri)?;
+        wanted.check(&caller, &topic)?;
         let view = self.existing(&topic).await?;
         self.note_touch(&view);
         match wanted.live {

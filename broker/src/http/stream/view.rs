@@ -249,9 +249,9 @@ impl View {
             seen: Vec::new(),
         };
         let subscriptions = vec![wanted(&self.topic, state.log.head), wanted(&self.register, at)];
-        let filters = subscriptions.iter().map(|wanted| wanted.filter.clone()).collect();
-        let grants = Grants { subscribe: filters, ..Grants::default() };
-        let mut reader = Reader::begin(node, grants, subscriptions);
+        let filters: Vec<_> = subscriptions.iter().map(|wanted| wanted.filter.clone()).collect();
+        let grants = Grants { subscribe: filters.clone(), history: filters, ..Grants::default() };
+        let mut reader = Reader::begin(node, Arc::new(grants), subscriptions);
         self.update(|known| *known = State { failed: None, ..state });
         let mut is_subscribed = false;
         loop {

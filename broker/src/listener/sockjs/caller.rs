@@ -1,20 +1,21 @@
 //! Who asks, and whether it is the one who began the session.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bongsu_protocol::command;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
-use bongsu_protocol::session::Grants;
 use bongsu_protocol::sockjs::{Callback, InvalidCallback};
 use http::header::{HeaderMap, HeaderName};
 
+use crate::auth::Identity;
 use crate::node::Node;
 use crate::websocket::handshake::{Token, percent_decode};
 
 /// Who sent a request.
 pub(super) struct Caller {
-    /// What it may do, or why not even connect: then its session says so, since pages see no status.
-    pub(super) grants: Result<Grants, Goodbye>,
+    /// Who it is, or why it may not even connect: then its session says so, since pages see no status.
+    pub(super) identity: Result<Arc<Identity>, Goodbye>,
     /// Whom the session belongs to.
     pub(super) principal: Principal,
     /// Where it connected from.
@@ -33,29 +34,37 @@ pub(super) enum Principal {
 }
 
 impl Caller {
-    pub(super) fn new(node: &Node, token: Option<&Token>, headers: &HeaderMap, peer: SocketAddr) -> Self {
-        let grants = identify(node, token);
+    pub(super) async fn new(
+        node: &Node,
+        token: Option<&Token>,
+        headers: &HeaderMap,
+        peer: SocketAddr,
+    ) -> Self {
+        let identity = identify(node, token).await;
         let sockjs = &node.settings().sockjs;
-        let principal = match &grants {
-            Ok(grants) if !grants.subject.is_empty() => Principal::Subject(grants.subject.clone()),
+        let principal = match &identity {
+            Ok(identity) if !identity.subject().is_empty() => {
+                Principal::Subject(identity.subject().to_owned())
+            }
             _ if sockjs.pin_address => {
                 let told = sockjs.address_header.as_ref().and_then(|header| address(headers, header.name()));
                 Principal::Address(told.unwrap_or_else(|| peer.ip()).to_canonical())
             }
             _ => Principal::Anybody,
         };
-        Self { grants, principal, peer }
+        Self { identity, principal, peer }
     }
 }
 
-/// What the bearer of a token may do.
-pub(super) fn identify(node: &Node, token: Option<&Token>) -> Result<Grants, Goodbye> {
+/// Who the bearer of a token is.
+pub(super) async fn identify(node: &Node, token: Option<&Token>) -> Result<Arc<Identity>, Goodbye> {
     match token {
         // Without one it may authenticate in its first request.
-        None => Ok(node.authenticator().anonymous().clone()),
+        None => Ok(Arc::clone(node.authenticator().anonymous())),
         Some(token) => node
             .authenticator()
             .verify(&command::Token(token.text.clone()))
+            .await
             .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
     }
 }

@@ -185,7 +185,7 @@ impl Desk {
             return answer::method_not_allowed(methods);
         };
         if is_upgrade {
-            return self.upgrade(request, route, peer, &admission);
+            return self.upgrade(request, route, peer, &admission).await;
         }
         let identified = match handshake::identify(&request, &self.admitted.origins, self.admitted.own_hosts)
         {
@@ -205,7 +205,8 @@ impl Desk {
             Route::Info => dress.without_cookie().info(&self.info()),
             Route::Iframe => self.iframe(request.headers()),
             Route::Session { session, path } => {
-                let caller = Caller::new(&self.node, identified.token.as_ref(), request.headers(), peer);
+                let caller =
+                    Caller::new(&self.node, identified.token.as_ref(), request.headers(), peer).await;
                 // Nothing of the request may be borrowed while it is answered: its body is no other task's to look at.
                 let transport = transport(path, request.uri().query());
                 let reply = match transport {

@@ -118,7 +118,7 @@ impl Desk {
             read_ahead: Bytes::new(),
             language: self.service.language.clone(),
             framing: Framing::Relay(counted_as(transport)),
-            grants: caller.grants.clone(),
+            identity: caller.identity.clone(),
             peer: caller.peer,
             admission,
         };

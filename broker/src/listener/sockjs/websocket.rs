@@ -24,7 +24,7 @@ const STOMP_SUBPROTOCOLS: &[&str] =
 
 impl Desk {
     /// Turns the request into a connection.
-    pub(super) fn upgrade(
+    pub(super) async fn upgrade(
         self: &Arc<Self>,
         mut request: Request,
         route: Route<'_>,
@@ -54,8 +54,8 @@ impl Desk {
             language => language.clone(),
         };
         let framing = if is_raw { Framing::WebSocket { deflate: accepted.deflate } } else { Framing::SockJs };
-        let grants = caller::identify(&self.node, accepted.token.as_ref());
-        let opening = Opening { language, framing, grants, peer, admission: place };
+        let identity = caller::identify(&self.node, accepted.token.as_ref()).await;
+        let opening = Opening { language, framing, identity, peer, admission: place };
         tokio::spawn(opening.run(Arc::clone(&self.node), on_upgrade));
         response
     }

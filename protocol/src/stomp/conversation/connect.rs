@@ -1,6 +1,7 @@
 //! The first frame: versions, heart-beats, and who the client is.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Token;
@@ -66,7 +67,7 @@ where
     }
 
     /// Who the client is, or why it is refused. `None`: the credentials said nothing, so what the handshake said counts.
-    pub fn verified(&mut self, result: Result<Option<Grants>, Error>) {
+    pub fn verified(&mut self, result: Result<Option<Arc<Grants>>, Error>) {
         if self.state != State::Verifying {
             return;
         }
@@ -81,11 +82,12 @@ where
                 return self.refuse(&Refusal::closing(reason, "Bad CONNECT", error.text));
             }
         };
-        let mut grants = grants.unwrap_or_default();
+        let mut grants = grants.map(Arc::unwrap_or_clone).unwrap_or_default();
         // A client may always read what is addressed to itself.
         let speaker = Speaker { subject: &grants.subject, session: &self.name };
         let own = own_filters(speaker);
-        grants.subscribe.extend(own);
+        grants.subscribe.extend(own.clone());
+        grants.history.extend(own);
         let user = grants.subject.clone();
         self.session = Session::new(self.settings.bounds, grants);
         self.state = State::Open;

@@ -77,7 +77,7 @@ pub struct Conversation<D> {
     /// The session's name, unique among all nodes.
     name: String,
     /// Who the client is by its handshake, as far as that said so.
-    known: Option<Grants>,
+    known: Option<Arc<Grants>>,
     state: State,
     version: Version,
     decoder: Decoder,
@@ -134,7 +134,7 @@ where
     /// A conversation that waits for its first frame. `known`: what the handshake of the carrier said about the client, which counts where
     /// the frame says nothing.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, name: String, known: Option<Grants>) -> Self {
+    pub fn new(settings: Arc<Settings>, name: String, known: Option<Arc<Grants>>) -> Self {
         Self {
             session: Session::new(settings.bounds, Grants::default()),
             settings,
