@@ -293,7 +293,7 @@ fn secrets_stay_out_of_errors() {
     check(
         "[[auth.tokens]]\nname = \"a\"\nsha256 = \"hunter2\"\ntoken = \"hunter2\"",
         "auth.tokens[0].token = *** (file:bongsu.toml:4): there is no such setting; auth.tokens[0] has name, sha256, \
-         subscribe, publish, presence\n\
+         subscribe, history, publish, presence\n\
          auth.tokens[0].sha256 = *** (file:bongsu.toml:3): it takes the token's SHA-256 digest as 64 hexadecimal digits; \
          `printf %s TOKEN | sha256sum` prints it",
     );
