@@ -34,6 +34,7 @@ pub mod peers;
 pub mod presence;
 pub mod publisher;
 pub mod queues;
+pub mod registers;
 pub mod relay;
 pub mod retention;
 pub mod serve;

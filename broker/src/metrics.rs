@@ -267,6 +267,10 @@ metrics! {
     nodes_reaped = "bongsu_cluster_nodes_reaped_total";
     /// Commands of operators that this node carried out.
     controlled = "bongsu_control_commands_total";
+    /// Versions of the broker's own documents that this node took up, its own among them.
+    register_versions = "bongsu_register_versions_total";
+    /// Those that it could not read, and passed over: a later version of the broker wrote them.
+    registers_unreadable = "bongsu_register_versions_unreadable_total";
     /// Sessions that an operator's command ended on this node.
     kicked = "bongsu_sessions_kicked_total";
     /// Requests of clients that this node had another one answer.

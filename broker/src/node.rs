@@ -8,11 +8,11 @@ use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
 use bongsu_protocol::session::Bounds;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Authenticator;
 use crate::bus::redis::Commands;
-use crate::bus::{Bus, Health, Inbox, Joined};
+use crate::bus::{Bell, Bus, Health, Inbox, Joined};
 use crate::chance;
 use crate::clock;
 use crate::cluster::{Cluster, Identity};
@@ -32,6 +32,7 @@ use crate::peers::{Gate, Peers};
 use crate::presence::Presence;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
+use crate::registers::Registers;
 
 /// When a connection pings, gives up, or is sent away.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,7 @@ pub struct Node {
     store_health: tokio::sync::Mutex<Option<(Duration, Result<(), String>)>>,
     connections: Arc<Connections>,
     control: Control,
+    registers: Registers,
     cluster: Cluster,
     peers: Peers,
     places: Arc<Semaphore>,
@@ -85,7 +87,7 @@ impl Paths {
         store: &Arc<dyn Store>,
         policies: &Arc<Policies>,
         ends: Option<(Arc<dyn Bus>, Inbox)>,
-        control: &Arc<Notify>,
+        bell: &Bell,
     ) -> Self {
         let limits = &settings.limits;
         let n_shards = Handle::current().metrics().num_workers();
@@ -110,7 +112,7 @@ impl Paths {
             probe: Arc::clone(&probe),
         };
         let interest = Interest::spawn(hub.clone(), reach);
-        let (history_end, hub_end, control) = (Arc::clone(&history), hub.clone(), Arc::clone(control));
+        let (history_end, hub_end, control) = (Arc::clone(&history), hub.clone(), bell.clone());
         let ends = Ends { bus, inbox, heard, history: history_end, hub: hub_end, probe, control };
         let announcer = feed::spawn(ends, chance::range(0..=u64::MAX));
         Self { interest, hub, history, announcer }
@@ -150,10 +152,11 @@ impl Node {
         let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms));
         let bus_health = ends.as_ref().map(|(_, inbox)| inbox.health.clone());
         let bus = ends.as_ref().map(|(bus, _)| Arc::clone(bus));
-        let wake = Arc::new(Notify::new());
-        let control = Control::spawn(Arc::clone(&store), bus, Arc::clone(&wake), Arc::clone(&connections));
+        let bell = Bell::default();
+        let registers = Registers::new(&store, bus.as_ref(), &bell);
+        let control = Control::spawn(Arc::clone(&store), bus, bell.clone(), Arc::clone(&connections));
         let Paths { interest, hub, history, announcer } =
-            Paths::lay(&settings, &store, &policies, ends, &wake);
+            Paths::lay(&settings, &store, &policies, ends, &bell);
         // SQLite writes one transaction after another.
         let lanes = if settings.storage.kind == StorageKind::Postgres { settings.postgres.lanes } else { 1 };
         let appender = AppenderLimits {
@@ -213,6 +216,7 @@ impl Node {
             store_health: tokio::sync::Mutex::new(None),
             connections,
             control,
+            registers,
             cluster,
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -361,6 +365,12 @@ impl Node {
     #[must_use]
     pub const fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// The broker's own documents, which every node follows.
+    #[must_use]
+    pub const fn registers(&self) -> &Registers {
+        &self.registers
     }
 
     /// This node's place in its cluster.

@@ -5,6 +5,7 @@
 //! store, and is told with [`Received::Interrupted`] when there may be something to repair. The bus knows bytes: neither
 //! topics nor messages.
 
+mod bell;
 mod health;
 mod inbox;
 mod local;
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 
 use crate::config::Settings;
 
+pub use bell::{Bell, CONTROL_CHANNEL, Listener};
 pub use inbox::{Bounds, Inbox, Intake, Receiver};
 pub use local::{LocalBus, LocalNetwork};
 

@@ -8,10 +8,11 @@ use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::cursor::{Cursor, Page, Step};
 use bongsu_protocol::message::{Delivery, Time};
 use bongsu_protocol::position::Position;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::command::{Action, Command};
 use super::{Connections, LOG};
+use crate::bus::Listener;
 use crate::clock;
 use crate::limits::{
     CONTROL_CLOCK_SKEW_MS, CONTROL_INTERVAL, CONTROL_PAGE, CONTROL_RETENTION, CONTROL_TRIM_INTERVAL,
@@ -21,7 +22,7 @@ use crate::metrics::METRICS;
 
 pub(super) struct Follower {
     store: Arc<dyn Store>,
-    wake: Arc<Notify>,
+    bell: Listener,
     connections: Arc<Connections>,
     cursor: Cursor<Arc<Delivery>>,
     /// Whether the log was read to its head once.
@@ -35,25 +36,24 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(
         store: Arc<dyn Store>,
-        wake: Arc<Notify>,
+        bell: Listener,
         connections: Arc<Connections>,
     ) -> (Self, watch::Receiver<bool>) {
         let (caught_up, receiver) = watch::channel(false);
         let cursor = Cursor::new(Position::default());
         let (trim_at, is_failing) = (Duration::ZERO, false);
-        (Self { store, wake, connections, cursor, caught_up, trim_at, is_failing }, receiver)
+        (Self { store, bell, connections, cursor, caught_up, trim_at, is_failing }, receiver)
     }
 
     /// Follows until nobody issues commands any more, which is the end of the process.
     pub(super) async fn run(mut self) {
-        let wake = Arc::clone(&self.wake);
         while self.caught_up.receiver_count() > 0 {
             self.cursor.interrupt();
             self.follow().await;
             self.trim().await;
             tokio::select! {
                 biased;
-                () = wake.notified() => {}
+                () = self.bell.rung() => {}
                 () = tokio::time::sleep(CONTROL_INTERVAL) => {}
             }
         }

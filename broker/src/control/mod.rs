@@ -17,11 +17,10 @@ use bongsu_persistence::store::{Append, Appended, Error, Store};
 use bongsu_protocol::message::{Message, NewMessage};
 use bongsu_protocol::position::Position;
 use bongsu_protocol::topic::Topic;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::bus::{Bus, Frame};
+use crate::bus::{Bell, Bus, CONTROL_CHANNEL, Frame};
 use crate::clock;
-use crate::feed::CONTROL_CHANNEL;
 use crate::limits::STORE_DEADLINE;
 
 pub use command::{Action, Command, Target};
@@ -38,7 +37,7 @@ pub struct Control {
     store: Arc<dyn Store>,
     /// `None`: this node is alone.
     bus: Option<Arc<dyn Bus>>,
-    wake: Arc<Notify>,
+    bell: Bell,
     caught_up: watch::Receiver<bool>,
 }
 
@@ -49,22 +48,22 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    /// Starts to follow the commands and to carry them out on these connections. Whoever rings `wake` heard on [`CONTROL_CHANNEL`] that there is
+    /// Starts to follow the commands and to carry them out on these connections. Whoever rings `bell` heard on [`CONTROL_CHANNEL`] that there is
     /// one, or may have missed that.
     #[must_use]
     pub fn spawn(
         store: Arc<dyn Store>,
         bus: Option<Arc<dyn Bus>>,
-        wake: Arc<Notify>,
+        bell: Bell,
         connections: Arc<Connections>,
     ) -> Self {
         if let Some(bus) = bus.clone() {
             // Not waited for: without the bus, a command is found by looking.
             tokio::spawn(async move { bus.subscribe(vec![CONTROL_CHANNEL.into()]).await });
         }
-        let (follower, caught_up) = Follower::new(Arc::clone(&store), Arc::clone(&wake), connections);
+        let (follower, caught_up) = Follower::new(Arc::clone(&store), bell.listen(), connections);
         tokio::spawn(follower.run());
-        Self { store, bus, wake, caught_up }
+        Self { store, bus, bell, caught_up }
     }
 
     /// Issues a command in somebody's name. When this returns, the command is in the log: every node carries it out, within
@@ -90,7 +89,7 @@ impl Control {
             Some(Appended::Stored(delivery)) => delivery.position.unwrap_or_default(),
             _ => return Err(Error::Corrupt("a command was taken for another message".to_owned())),
         };
-        self.wake.notify_one();
+        self.bell.ring();
         if let Some(bus) = &self.bus {
             let payload = format!("{}:{}", position.epoch.0, position.offset.0).into();
             // Whoever does not hear it finds the command by looking.

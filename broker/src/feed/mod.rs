@@ -25,7 +25,7 @@ use bongsu_protocol::topic::Topic;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
-use crate::bus::{Bus, Channel, Frame, Health, Inbox, Received};
+use crate::bus::{Bell, Bus, CONTROL_CHANNEL, Channel, Frame, Health, Inbox, Received};
 use crate::clock;
 use crate::heard::{Heard, Shape};
 use crate::history::History;
@@ -45,9 +45,6 @@ use wire::{Announcement, Origin};
 /// Where nodes tell each other which shapes of patterns they hear.
 const SHAPES_CHANNEL: &str = "shapes";
 
-/// Where nodes tell each other that there is a command of an operator.
-pub const CONTROL_CHANNEL: &str = "control";
-
 /// Things that came in which are taken together.
 const RECEIVED_BATCH_MAX: usize = 256;
 
@@ -65,8 +62,8 @@ pub struct Ends {
     pub hub: Hub,
     /// Who wants the store asked.
     pub probe: Arc<Probe>,
-    /// Rung when there may be a command of an operator.
-    pub control: Arc<Notify>,
+    /// Rung when there may be something new in a log of the broker's own.
+    pub control: Bell,
 }
 
 /// Starts to feed the hub from other nodes, and gives out the way to them. `origin` sets this process apart from all others.
@@ -118,7 +115,7 @@ struct Feed {
     history: Arc<History>,
     hub: Hub,
     probe: Arc<Probe>,
-    control: Arc<Notify>,
+    control: Bell,
     nodes: HashMap<Origin, Neighbour>,
     /// The last frame of each process on each topic without history.
     numbers: HashMap<(Origin, Topic), u64>,
@@ -232,7 +229,7 @@ impl Feed {
                     METRICS.bus_interruptions.add(1);
                     self.fan_out(&mut messages).await;
                     self.ask_again = true;
-                    self.control.notify_one();
+                    self.control.ring();
                     self.hub.interrupted().await;
                 }
             }
@@ -242,7 +239,7 @@ impl Feed {
 
     async fn take_frame(&mut self, frame: Frame, messages: &mut Vec<Fanout>) {
         if &*frame.channel == CONTROL_CHANNEL {
-            return self.control.notify_one();
+            return self.control.ring();
         }
         let Some(origin) = wire::origin_of(&frame.payload) else { return METRICS.bus_frames_strange.add(1) };
         if origin == self.origin {

@@ -6,12 +6,14 @@
 mod followers;
 mod http;
 mod peers;
+mod registers;
 
 use std::time::Duration;
 
 pub use followers::*;
 pub use http::*;
 pub use peers::*;
+pub use registers::*;
 
 /// Bytes of a configuration file: 1 MiB, some thousand policies. A larger file is refused at start: it is not a
 /// configuration, and reading it whole must not cost memory without end (`/dev/zero` is a file too).

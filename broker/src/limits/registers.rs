@@ -1,0 +1,29 @@
+//! Limits of the broker's own documents.
+
+use std::time::Duration;
+
+/// Bytes of a register's document as JSON: 1 MiB, some thousand entries. It is written and read as a whole. A change that makes it larger is
+/// refused.
+pub const REGISTER_BYTES_MAX: usize = 1 << 20;
+
+/// Versions of a register that are kept: 1,000. Older ones go with the next change.
+pub const REGISTER_VERSIONS_KEPT: u64 = 1000;
+
+/// Bytes of a register's versions that are kept: 64 MiB. Older ones go with the next change, the newest never.
+pub const REGISTER_VERSIONS_BYTES_KEPT: u64 = 64 << 20;
+
+/// How often a node looks for another version of a register though nobody told it of one: every 800 ms, so that with the look itself a
+/// change holds everywhere within a second. A look reads nothing but a log's head where nothing changed.
+pub const REGISTER_INTERVAL: Duration = Duration::from_millis(800);
+
+/// How often a change is tried again where another node was faster each time. After that it is refused; each round somebody's succeeds.
+pub const REGISTER_ATTEMPTS_MAX: usize = 64;
+
+/// Milliseconds of the longest pause before such a try: 10, at random, so that nodes do not stay in step.
+pub const REGISTER_PAUSE_MAX_MS: u64 = 10;
+
+/// Versions that a node looks back for one that it can read: 64. Only one that starts among nodes of a later version has to.
+pub const REGISTER_LOOK_BACK_MAX: usize = 64;
+
+/// Versions that are read at once to list them: 16, some 16 MiB at the very most.
+pub const REGISTER_PAGE: u32 = 16;
