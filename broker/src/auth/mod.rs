@@ -30,7 +30,7 @@ impl Authenticator {
             let grants = Grants {
                 subject: token.name.as_str().to_owned(),
                 subscribe: token.subscribe.clone(),
-                history: token.history.clone().unwrap_or_else(|| token.subscribe.clone()),
+                history: token.history.clone(),
                 publish: token.publish.clone(),
                 presence: token.presence.clone(),
             };

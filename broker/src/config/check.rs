@@ -28,11 +28,20 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
     if !origins.is_given("cluster.listen") && has_redis {
         settings.cluster.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     }
+    let has_history = |key: &str| origins.is_given(&format!("{key}.history"));
+    for (place, token) in settings.auth.tokens.0.iter_mut().enumerate() {
+        if !has_history(&format!("auth.tokens[{place}]")) {
+            token.history.clone_from(&token.subscribe);
+        }
+    }
+    if !has_history("auth.anonymous") {
+        settings.auth.anonymous.history.clone_from(&settings.auth.anonymous.subscribe);
+    }
     if !is_auth_given(settings, origins) {
         let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
         settings.auth.anonymous = Anonymous {
             subscribe: everything(),
-            history: None,
+            history: everything(),
             publish: everything(),
             presence: everything(),
         };
@@ -247,7 +256,6 @@ impl Settings {
     #[must_use]
     pub fn anonymous(&self) -> Grant {
         let Anonymous { subscribe, history, publish, presence } = self.auth.anonymous.clone();
-        let history = history.unwrap_or_else(|| subscribe.clone());
         Grant { subscribe, history, publish, presence }
     }
 }

@@ -200,7 +200,7 @@ settings! {
         /// Of what its bearer may read what comes from now on.
         pub subscribe: Vec<TopicFilter> = "[]";
         /// Of what its bearer may read what is kept: history, polls, and every subscription that does not begin with the next message.
-        pub history: Option<Vec<TopicFilter>> = "subscribe" shown "as `subscribe`";
+        pub history: Vec<TopicFilter> = "[]" shown "as `subscribe`";
         /// What its bearer may write.
         pub publish: Vec<TopicFilter> = "[]";
         /// Where its bearer may see and join presence.
@@ -212,7 +212,7 @@ settings! {
         /// Of what they may read what comes from now on.
         pub subscribe: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
         /// Of what they may read what is kept.
-        pub history: Option<Vec<TopicFilter>> = "subscribe" shown "as `subscribe`";
+        pub history: Vec<TopicFilter> = "[]" shown "as `subscribe`";
         /// What they may write.
         pub publish: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
         /// Where they may see and join presence.

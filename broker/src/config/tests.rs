@@ -424,3 +424,18 @@ fn telemetry_goes_to_a_collector_by_http_and_holds_no_secret() {
         "telemetry.traces_ratio = 1.5 (file:bongsu.toml:1): it takes a number such as 0.01, from 0.0 to 1.0",
     );
 }
+
+#[test]
+fn who_may_subscribe_reads_history_unless_that_is_said_apart() {
+    let token = |name: &str, rest: &str| {
+        let digest = name.repeat(64);
+        format!("[[auth.tokens]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nsubscribe = [\"a/#\"]\n{rest}\n")
+    };
+    let text = [token("a", ""), token("b", "history = []")].concat();
+    let text = text + "[auth.anonymous]\nsubscribe = [\"b\"]\n";
+    let settings = load(&text, &[], &[]).settings;
+    let [first, second] = &settings.auth.tokens.0[..] else { panic!("two tokens") };
+    assert_eq!(first.history, first.subscribe);
+    assert!(second.history.is_empty());
+    assert_eq!(settings.anonymous().history, settings.anonymous().subscribe);
+}

@@ -194,9 +194,7 @@ macro_rules! optional {
     ($($Type:ty: $none:literal),+) => {$(impl Optional for $Type { const NONE: &'static str = $none; })+};
 }
 optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none",
-    Name: "none", SocketAddr: "none", Header: "none",
-    // Filters that follow others: a word that nobody takes for "nothing is allowed".
-    Vec<TopicFilter>: "subscribe");
+    Name: "none", SocketAddr: "none", Header: "none");
 
 impl<T: Optional> Leaf for Option<T> {
     const FORM: Form = T::FORM;
