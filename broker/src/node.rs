@@ -1,7 +1,7 @@
 //! Everything that connections of this node share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bongsu_persistence::appender::AppenderLimits;
@@ -16,7 +16,7 @@ use crate::bus::{Bell, Bus, Health, Inbox, Joined};
 use crate::chance;
 use crate::clock;
 use crate::cluster::{Cluster, Identity};
-use crate::config::{Policies, Settings, StorageKind};
+use crate::config::{LivePolicies, Policies, Settings, StorageKind};
 use crate::control::{Connections, Control};
 use crate::drain::Drain;
 use crate::events::Events;
@@ -32,7 +32,7 @@ use crate::peers::{Gate, Peers};
 use crate::presence::Presence;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
-use crate::registers::Registers;
+use crate::registers::{Register, Registers, Versioned};
 
 /// When a connection pings, gives up, or is sent away.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,7 @@ pub struct Node {
     connections: Arc<Connections>,
     control: Control,
     registers: Registers,
+    live_policies: Register<LivePolicies>,
     cluster: Cluster,
     peers: Peers,
     places: Arc<Semaphore>,
@@ -154,6 +155,8 @@ impl Node {
         let bus = ends.as_ref().map(|(bus, _)| Arc::clone(bus));
         let bell = Bell::default();
         let registers = Registers::new(&store, bus.as_ref(), &bell);
+        let live_policies: Register<LivePolicies> = registers.open("policies");
+        tokio::spawn(follow_policies(live_policies.watch(), Arc::downgrade(&policies)));
         let control = Control::spawn(Arc::clone(&store), bus, bell.clone(), Arc::clone(&connections));
         let Paths { interest, hub, history, announcer } =
             Paths::lay(&settings, &store, &policies, ends, &bell);
@@ -217,6 +220,7 @@ impl Node {
             connections,
             control,
             registers,
+            live_policies,
             cluster,
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -258,6 +262,25 @@ impl Node {
     #[must_use]
     pub fn bus_health(&self) -> Option<Health> {
         Some(self.bus_health.as_ref()?.borrow().clone())
+    }
+
+    /// The policies that go before those of the settings.
+    #[must_use]
+    pub const fn live_policies(&self) -> &Register<LivePolicies> {
+        &self.live_policies
+    }
+
+    /// Lets what is known of the live policies hold. They do so by themselves, a moment later.
+    pub fn heed_live_policies(&self) {
+        self.policies.put_before(|| self.live_policies.current().document);
+    }
+
+    /// Waits until this node looked at what operators had decided before it started: commands, and the broker's own documents. That may be
+    /// never where the store is away: bound it.
+    pub async fn caught_up(&self) {
+        self.control.caught_up().await;
+        self.registers.caught_up().await;
+        self.heed_live_policies();
     }
 
     /// Reads of logs.
@@ -414,6 +437,14 @@ impl Node {
     pub fn reconnect_after_ms(&self) -> u64 {
         let spread = u64::try_from(self.settings.drain.spread.as_millis()).unwrap_or(u64::MAX);
         chance::range(0..=spread.min(1000))
+    }
+}
+
+/// Lets the policies that operators change hold as long as there is anybody whom they concern.
+async fn follow_policies(mut live: watch::Receiver<Versioned<LivePolicies>>, policies: Weak<Policies>) {
+    while live.changed().await.is_ok() {
+        let Some(policies) = policies.upgrade() else { return };
+        policies.put_before(|| Arc::clone(&live.borrow_and_update().document));
     }
 }
 

@@ -15,8 +15,14 @@ use crate::queues::STATE_PREFIX;
 pub async fn run(store: Arc<dyn Store>, policies: Arc<Policies>) {
     let mut rounds = tokio::time::interval(RETENTION_INTERVAL);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changes = policies.changes();
     loop {
-        rounds.tick().await;
+        tokio::select! {
+            biased;
+            // Who shortens a retention sees it work at once.
+            () = changes.next() => {}
+            _ = rounds.tick() => {}
+        }
         if let Err(error) = round(&*store, &policies).await {
             tracing::warn!(%error, "retention could not go on; it will in the next round");
         }

@@ -55,8 +55,7 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
     let admin = AdminListener::bind(&node).await?;
     let stomp = StompListener::bind(&node)?;
     // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
-    let _ = tokio::time::timeout(STORE_DEADLINE, node.control().caught_up()).await;
-    let _ = tokio::time::timeout(STORE_DEADLINE, node.registers().caught_up()).await;
+    let _ = tokio::time::timeout(STORE_DEADLINE, node.caught_up()).await;
     let _ = tokio::time::timeout(REGISTRATION_PATIENCE, node.cluster().registered()).await;
     listening(&listener.url()?);
     if let Some(admin) = &admin {

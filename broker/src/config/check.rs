@@ -261,7 +261,7 @@ impl Settings {
 }
 
 /// Settings of one kind of topic make no sense on the other; silence would look as if they held.
-fn validate_policy(check: &mut Check<'_>, key: &str, policy: &TopicPolicy) {
+pub(super) fn validate_policy(check: &mut Check<'_>, key: &str, policy: &TopicPolicy) {
     match policy.kind {
         TopicKind::Durable => {
             let rule = "readers of a durable topic continue from history: remove it, or set kind = \"live\"";
@@ -281,10 +281,10 @@ fn validate_policy(check: &mut Check<'_>, key: &str, policy: &TopicPolicy) {
 }
 
 /// Collects what does not hold.
-struct Check<'a> {
-    values: HashMap<String, String>,
-    origins: &'a Origins,
-    errors: Vec<Error>,
+pub(super) struct Check<'a> {
+    pub(super) values: HashMap<String, String>,
+    pub(super) origins: &'a Origins,
+    pub(super) errors: Vec<Error>,
 }
 
 impl Check<'_> {

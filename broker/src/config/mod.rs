@@ -10,6 +10,7 @@
 //! | `value`, `prefix`, `ratio`, `url`, `web`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
+//! | `live` | the policies that operators change while nodes run |
 //! | `check` | rules that concern more than one setting |
 //! | `explain` | the effective values as text, and `docs/configuration.md` |
 //! | `error` | what is wrong, with the key, the value, its origin and what is allowed |
@@ -18,6 +19,7 @@ mod check;
 mod error;
 mod explain;
 mod layers;
+mod live;
 mod policy;
 mod prefix;
 mod ratio;
@@ -35,7 +37,8 @@ use std::ffi::OsString;
 pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
-pub use policy::{Kind, Policies, Policy, PublishRate, TOLD};
+pub use live::{LivePolicies, LivePolicy};
+pub use policy::{Changes as PolicyChanges, Kind, Policies, Policy, PublishRate, TOLD};
 pub use prefix::PathPrefix;
 pub use ratio::Ratio;
 pub use schema::{Origin, Origins, Tables};

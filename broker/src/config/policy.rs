@@ -1,11 +1,14 @@
 //! What holds for a topic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::{Map, Value};
 use bongsu_persistence::store::Retention;
 use bongsu_protocol::topic::{Topic, TopicFilter};
+use tokio::sync::watch;
 
+use super::live::LivePolicies;
 use super::schema::{Reader, Setting, Spec};
 use super::settings::TopicPolicy;
 use super::value::ByteSize;
@@ -55,13 +58,16 @@ pub struct PublishRate {
     pub burst: u32,
 }
 
-/// The ordered policies. The first whose filter matches holds.
-#[derive(Debug, Clone)]
+/// The ordered policies. The first whose filter matches holds. Those of the settings stay as they are; those that operators change while the
+/// node runs go before them.
+#[derive(Debug)]
 pub struct Policies {
-    ordered: Vec<Policy>,
-    /// What Spring makes of its users' destinations: each is one session's, read by it alone and gone with it, so nothing is kept.
-    of_sessions: Policy,
-    rest: Policy,
+    /// How many of the first are the broker's own.
+    n_own: usize,
+    /// Those of the settings, and what is behind them: for the topics of sessions, and for all that nothing matches.
+    fixed: Vec<Arc<Policy>>,
+    /// All of them, in order. The last matches everything.
+    ordered: watch::Sender<Vec<Arc<Policy>>>,
 }
 
 impl Policies {
@@ -71,8 +77,11 @@ impl Policies {
         let rest = Policy::unmatched();
         let filter = TopicFilter::parse("user-queue/#").expect("it is a filter");
         let kind = Kind::Live { slow_reader: SlowReader::DropOldest };
+        // What Spring makes of its users' destinations: each is one session's, read by it alone and gone with it, so nothing is kept.
         let of_sessions = Policy { filter: Some(filter), kind, ..rest };
-        Self { ordered: topics.iter().map(Policy::from).collect(), of_sessions, rest }
+        let fixed = topics.iter().map(Policy::from).chain([of_sessions, rest]);
+        let fixed: Vec<_> = fixed.map(Arc::new).collect();
+        Self { n_own: 0, ordered: watch::Sender::new(fixed.clone()), fixed }
     }
 
     /// What the broker tells on topics of its own is durable, is kept for a time, and is no operator's to shape otherwise.
@@ -81,15 +90,44 @@ impl Policies {
         let filter = TopicFilter::parse(TOLD).expect("it is a filter");
         let retention = Retention { age: Some(age), ..Retention::default() };
         let kind = Kind::Durable { retention, idempotency_window: Duration::ZERO };
-        self.ordered.insert(0, Policy { filter: Some(filter), kind, ..Policy::unmatched() });
+        let told = Policy { filter: Some(filter), kind, ..Policy::unmatched() };
+        self.ordered.send_modify(|ordered| ordered.insert(0, Arc::new(told)));
+        self.n_own += 1;
         self
     }
 
-    /// What holds for this topic. Walks the policies: call it once per topic and keep the answer.
+    /// From now on, these go before those of the settings, in the place of those that did. They are asked for while nobody else sets any, so
+    /// that of two who do it at the same time the later one's hold.
+    pub fn put_before(&self, live: impl FnOnce() -> Arc<LivePolicies>) {
+        self.ordered.send_modify(|ordered| {
+            let live = live();
+            ordered.truncate(self.n_own);
+            ordered.extend(live.as_slice().iter().map(|policy| Arc::new(policy.policy())));
+            ordered.extend(self.fixed.iter().cloned());
+        });
+    }
+
+    /// What would hold if these went before those of the settings.
     #[must_use]
-    pub fn for_topic(&self, topic: &Topic) -> &Policy {
-        let matches = |policy: &&Policy| policy.filter.as_ref().is_some_and(|filter| filter.matches(topic));
-        self.ordered.iter().chain([&self.of_sessions]).find(matches).unwrap_or(&self.rest)
+    pub fn with(&self, live: &LivePolicies) -> Self {
+        let ordered = watch::Sender::new(self.ordered.borrow()[..self.n_own].to_vec());
+        let policies = Self { n_own: self.n_own, fixed: self.fixed.clone(), ordered };
+        policies.put_before(|| Arc::new(live.clone()));
+        policies
+    }
+
+    /// Tells of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes(self.ordered.subscribe())
+    }
+
+    /// What holds for this topic at this moment. Walks the policies, which are at most two lists of settings long.
+    #[must_use]
+    pub fn for_topic(&self, topic: &Topic) -> Arc<Policy> {
+        let holds = |policy: &&Arc<Policy>| policy.filter.as_ref().is_none_or(|filter| filter.matches(topic));
+        let policy = self.ordered.borrow().iter().find(holds).map(Arc::clone);
+        policy.expect("the last one matches everything")
     }
 
     /// Whether readers of this topic find it kept. Of the broker's own topics only those are on which it [tells](TOLD) of itself,
@@ -101,8 +139,22 @@ impl Policies {
     }
 
     /// Every policy in order; the last is that of all topics that no filter matches.
-    pub fn iter(&self) -> impl Iterator<Item = &Policy> {
-        self.ordered.iter().chain([&self.of_sessions, &self.rest])
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Policy>> {
+        self.ordered.borrow().clone()
+    }
+}
+
+/// Tells of changes of policies.
+#[derive(Debug)]
+pub struct Changes(watch::Receiver<Vec<Arc<Policy>>>);
+
+impl Changes {
+    /// Waits for a change since this was asked last; for good, once the policies are gone.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

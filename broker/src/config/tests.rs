@@ -30,7 +30,7 @@ fn try_load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<
     load_with(&args, environment).map_err(|errors| errors.to_string().replace(&prefix, ""))
 }
 
-fn load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Loaded {
+pub(super) fn load(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Loaded {
     try_load(file, environment, flags).unwrap()
 }
 
@@ -176,7 +176,7 @@ fn the_first_policy_that_matches_holds() {
     let file = "topics = [{ filter = 'user-queue/#' }]";
     let policies = Policies::new(&load(file, &[], &[]).settings.topics.0);
     assert!(policies.for_topic(&Topic::parse("user-queue/a").unwrap()).is_durable());
-    assert_eq!(policies.iter().count(), 3);
+    assert_eq!(policies.list().len(), 3);
 }
 
 #[test]

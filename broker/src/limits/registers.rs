@@ -12,6 +12,12 @@ pub const REGISTER_VERSIONS_KEPT: u64 = 1000;
 /// Bytes of a register's versions that are kept: 64 MiB. Older ones go with the next change, the newest never.
 pub const REGISTER_VERSIONS_BYTES_KEPT: u64 = 64 << 20;
 
+/// Bytes of the name of a policy: 64.
+pub const POLICY_NAME_BYTES_MAX: usize = 64;
+
+/// Levels of objects and lists in a policy: 4, more than any setting of one has. A deeper one is refused before it is looked at.
+pub const POLICY_DEPTH_MAX: usize = 4;
+
 /// How often a node looks for another version of a register though nobody told it of one: every 800 ms, so that with the look itself a
 /// change holds everywhere within a second. A look reads nothing but a log's head where nothing changed.
 pub const REGISTER_INTERVAL: Duration = Duration::from_millis(800);

@@ -16,7 +16,7 @@ use super::questions::{Question, Questions};
 use super::{Announcer, Command, announced_on, reply};
 use crate::clock;
 use crate::cluster::{self, Change, Cluster, Listing, Membership, Outcome, Registration};
-use crate::config::Policies;
+use crate::config::{Policies, PolicyChanges};
 use crate::limits::{MEMBERS_READS_MAX, PRESENCE_BATCH_MAX, UNAVAILABLE_RETRY_MS};
 use crate::outbound::Outbound;
 
@@ -34,6 +34,7 @@ pub(super) struct Task {
     membership: watch::Receiver<Membership>,
     announcer: Announcer,
     policies: Arc<Policies>,
+    changes: PolicyChanges,
     members_max: usize,
 }
 
@@ -74,6 +75,7 @@ impl Task {
             membership: cluster.membership(),
             cluster,
             announcer,
+            changes: policies.changes(),
             policies,
             members_max,
         }
@@ -100,6 +102,7 @@ impl Task {
                         self.listed(&registration, &question, result)
                     }
                 },
+                () = self.changes.next() => self.look_at_policies().await,
                 Ok(()) = self.membership.changed(), if !is_alone => self.look_at_membership().await,
                 command = queue.recv() => match command {
                     Some(command) => self.handle(command).await,
@@ -144,6 +147,29 @@ impl Task {
                 }
             }
             Command::Settle(settled) => self.settling.push(settled),
+        }
+    }
+
+    /// Policies changed: nobody is present any more where they say that nobody can be seen.
+    async fn look_at_policies(&mut self) {
+        let mut hidden: Vec<Key> = Vec::new();
+        let mut last: Option<(&Topic, bool)> = None;
+        for (topic, connection, _) in self.held.iter() {
+            let is_shown = match last {
+                Some((same, is_shown)) if same == topic => is_shown,
+                _ => self.policies.for_topic(topic).presence,
+            };
+            last = Some((topic, is_shown));
+            if !is_shown {
+                hidden.push((topic.clone(), connection));
+            }
+        }
+        // In an order that is the same when a run is repeated.
+        hidden.sort_unstable();
+        for (topic, connection) in hidden {
+            if let Some(member) = self.held.leave(connection, &topic) {
+                self.changed((topic, connection), &member.session, None).await;
+            }
         }
     }
 
