@@ -32,6 +32,7 @@ pub mod outbox;
 mod pace;
 pub mod peers;
 pub mod presence;
+pub mod proxy;
 pub mod publisher;
 pub mod queues;
 pub mod registers;

@@ -1,11 +1,13 @@
 //! Every metric of the node, in one place: `/metrics` shows them and OTLP carries them, under the same names.
 
 mod kind;
+mod refusal;
 mod text;
 
 use bongsu_protocol::reason::{CloseReason, ErrorCode};
 
 pub use kind::{Counter, Gauge, Histogram, Recorded, Unit};
+pub use refusal::Refusal;
 
 /// One metric as it stands now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +138,7 @@ macro_rules! metrics {
             $($(#[doc = $histogram_help])+ pub $histogram: Histogram,)+
             closes: [Counter; CloseReason::ALL.len()],
             errors: [Counter; ErrorCode::ALL.len()],
+            refused: [Counter; Refusal::ALL.len()],
             opened_by: [Counter; Transport::ALL.len()],
             closed_by: [Counter; Transport::ALL.len()],
         }
@@ -147,6 +150,7 @@ macro_rules! metrics {
             $($histogram: Histogram::new(Unit::$unit),)+
             closes: [const { Counter::new() }; CloseReason::ALL.len()],
             errors: [const { Counter::new() }; ErrorCode::ALL.len()],
+            refused: [const { Counter::new() }; Refusal::ALL.len()],
             opened_by: [const { Counter::new() }; Transport::ALL.len()],
             closed_by: [const { Counter::new() }; Transport::ALL.len()],
         };
@@ -371,12 +375,15 @@ impl Metrics {
     }
 
     /// Metrics with a label.
-    fn labelled(&self) -> [Metric; 3] {
+    fn labelled(&self) -> [Metric; 4] {
         let point = |key, word: String, value| Point { label: Some((key, word)), value };
         let closes = CloseReason::ALL.iter().zip(&self.closes);
         let closes = closes.map(|(reason, counter)| point("reason", reason.to_string(), counter.get()));
         let errors = ErrorCode::ALL.iter().zip(&self.errors);
         let errors = errors.map(|(code, counter)| point("code", code.to_string(), counter.get()));
+        let refused = Refusal::ALL.iter().zip(&self.refused);
+        let refused =
+            refused.map(|(reason, counter)| point("reason", reason.name().to_owned(), counter.get()));
         let sessions = Transport::ALL.iter().zip(self.opened_by.iter().zip(&self.closed_by));
         let sessions = sessions.map(|(transport, (opened, closed))| {
             point("transport", transport.name().to_owned(), opened.get().saturating_sub(closed.get()))
@@ -392,6 +399,11 @@ impl Metrics {
                 "bongsu_request_errors_total",
                 "Requests that were answered with an error, by code.",
                 Value::Counter(errors.collect()),
+            ),
+            metric(
+                "bongsu_refused_total",
+                "Connections, sessions, messages and handshakes that were refused by a limit or a rule, by reason.",
+                Value::Counter(refused.collect()),
             ),
             metric(
                 "bongsu_sessions",
@@ -421,6 +433,11 @@ impl Metrics {
         if let Some(place) = ErrorCode::ALL.iter().position(|one| *one == code) {
             self.errors[place].add(1);
         }
+    }
+
+    /// Counts something that was refused.
+    pub fn count_refused(&self, reason: Refusal) {
+        self.refused[reason as usize].add(1);
     }
 
     /// Sessions that are open now.

@@ -30,6 +30,7 @@ use crate::metrics::METRICS;
 use crate::outbound::ConnectionId;
 use crate::peers::{Gate, Peers};
 use crate::presence::Presence;
+use crate::proxy::Proxies;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
 use crate::registers::{Register, Registers, Versioned};
@@ -72,6 +73,7 @@ pub struct Node {
     cluster: Cluster,
     peers: Peers,
     places: Arc<Semaphore>,
+    proxies: Proxies,
 }
 
 /// The ways that messages take to the readers of this node and of others.
@@ -224,6 +226,7 @@ impl Node {
             cluster,
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            proxies: Proxies::new(&settings),
             settings,
         })
     }
@@ -406,6 +409,12 @@ impl Node {
     #[must_use]
     pub const fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Which proxies are believed.
+    #[must_use]
+    pub const fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     /// The bounds of each session.

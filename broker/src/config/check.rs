@@ -10,7 +10,7 @@ use super::explain::lines;
 use super::schema::{Origins, Reader, Setting, Spec};
 use super::settings::{Anonymous, Settings, TopicPolicy};
 use super::value::{Grant, Name};
-use super::word::{StorageKind, TopicKind};
+use super::word::{Forwarding, Port, StorageKind, TopicKind};
 
 /// Fills in what depends on the host and on other settings.
 pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
@@ -140,6 +140,7 @@ impl Settings {
     pub fn validate(&self, origins: &Origins) -> Vec<Error> {
         let mut check = Check { values: lines(self).into_iter().collect(), origins, errors: Vec::new() };
         self.validate_reach(&mut check);
+        self.validate_proxy(&mut check);
         self.validate_tokens(&mut check);
         self.validate_cluster(&mut check);
         self.validate_peers(&mut check);
@@ -216,6 +217,28 @@ impl Settings {
                 "stomp.tls_listen",
                 "TLS needs tls.certificate and tls.key: set both, or use stomp.listen",
             );
+        }
+    }
+
+    /// Somebody is believed, if there is something to be believed.
+    fn validate_proxy(&self, check: &mut Check<'_>) {
+        let proxy = &self.proxy;
+        if proxy.trusted.is_empty() {
+            let rule = "nobody is believed: say with proxy.trusted which addresses proxies have";
+            if proxy.headers != Forwarding::None {
+                check.fail("proxy.headers", rule);
+            }
+            if !proxy.protocol.is_empty() {
+                check.fail("proxy.protocol", rule);
+            }
+        }
+        for (port, key, is_set) in [
+            (Port::Stomp, "stomp.listen", self.stomp.listen.is_some()),
+            (Port::StompTls, "stomp.tls_listen", self.stomp.tls_listen.is_some()),
+        ] {
+            if proxy.protocol.contains(&port) && !is_set {
+                check.fail("proxy.protocol", format!("there is no such port: set {key}, or remove it here"));
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
-//! | `value`, `prefix`, `ratio`, `url`, `web`, `word` | the types a setting can have, and how each is written |
+//! | `network`, `prefix`, `ratio`, `url`, `value`, `web`, `word` | the types a setting can have, and how each is written |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `live` | the policies that operators change while nodes run |
@@ -20,6 +20,7 @@ mod error;
 mod explain;
 mod layers;
 mod live;
+mod network;
 mod policy;
 mod prefix;
 mod ratio;
@@ -38,6 +39,7 @@ pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
 pub use live::{LivePolicies, LivePolicy};
+pub use network::Network;
 pub use policy::{Changes as PolicyChanges, Kind, Policies, Policy, PublishRate, TOLD};
 pub use prefix::PathPrefix;
 pub use ratio::Ratio;
@@ -45,8 +47,10 @@ pub use schema::{Origin, Origins, Tables};
 pub use settings::{Events as EventSettings, Settings, Webhook as WebhookSettings};
 pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
-pub use web::{Header, ScriptUrl};
-pub use word::{Dots, LogFormat, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind};
+pub use web::ScriptUrl;
+pub use word::{
+    Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
+};
 
 use schema::{Reader, Setting, Spec};
 

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use bongsu_protocol::topic::{Topic, TopicFilter};
 
+use super::network::Network;
 use super::prefix::PathPrefix;
 use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
-use super::web::{Header, ScriptUrl};
-use super::word::{Dots, LogFormat, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind};
+use super::web::ScriptUrl;
+use super::word::{
+    Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
+};
 
 settings! {
     /// All settings of a node.
@@ -29,6 +32,8 @@ settings! {
         pub admin: Admin;
         /// TLS in process.
         pub tls: Tls;
+        /// Proxies before this node.
+        pub proxy: Proxy;
         /// The directory of the SQLite file, made at start if there is none.
         pub data: PathBuf = "./bongsu-data";
         /// Where logs are kept.
@@ -87,6 +92,18 @@ settings! {
         pub certificate: Option<PathBuf> = "none";
         /// The certificate's private key, PEM.
         pub key: Option<PathBuf> = "none";
+    }
+
+    /// Proxies before this node, and how they tell of clients. Limits, pins, logs and session events see the client that they tell of.
+    pub struct Proxy {
+        /// Addresses and networks of proxies that are believed. What anybody else sends of the kinds below is ignored.
+        pub trusted: Vec<Network> = "[]";
+        /// The header in which they tell of the client of each request: `forwarded` (RFC 7239), or `x-forwarded-for` with
+        /// `X-Forwarded-Proto`. The last address in it that is not trusted itself counts. They must write it for every request.
+        pub headers: Forwarding = "none";
+        /// Ports on which they begin each connection with the PROXY protocol, version 1 or 2, within 5 s: `clients`, `stomp`, `stomp-tls`,
+        /// `admin`. A trusted proxy that does not is cut off, its checks of health included; whoever else does is refused.
+        pub protocol: Vec<Port> = "[]";
     }
 
     /// Where logs are kept.
@@ -296,11 +313,9 @@ settings! {
         /// How long a session that is not over WebSocket waits for the next receiving request. Then it is over.
         pub disconnect_delay: Duration = "5s" in "1s"..="5m";
         /// Whether all requests of a session without a token must come from the address that the first came from; others get 404.
-        /// Turn it off where clients change their address, as telephones do.
+        /// Turn it off where clients change their address, as telephones do. Behind a proxy, say with `proxy.trusted` and
+        /// `proxy.headers` how it tells the address, or all clients have the proxy's.
         pub pin_address: bool = "true";
-        /// The header in which a proxy tells the address of its client; the last entry counts. Only where every client comes through
-        /// that proxy: anybody can send it. Without it, the address is that of the connection.
-        pub address_header: Option<Header> = "none";
     }
 
     /// What one node, one connection or one topic may take.

@@ -192,12 +192,12 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
     );
     check(
         "colour = true",
-        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
+        "colour = true (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, proxy, \
          data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, queues, events, webhooks, drain, topics",
     );
     check(
         "foo = 1",
-        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, \
+        "foo = 1 (file:bongsu.toml:1): there is no such setting; there are node, listen, admin, tls, proxy, \
          data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, queues, events, webhooks, drain, topics",
     );
     check_all(
@@ -210,7 +210,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         "",
         &[("BONGSU_DRAIN_GRACE", "1s")],
         &["--set", "drain=1s"],
-        "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, admin, tls, \
+        "drain_grace = \"1s\" (environment:BONGSU_DRAIN_GRACE): there is no such setting; there are node, listen, admin, tls, proxy, \
          data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, queues, events, webhooks, drain, topics\n\
          drain = … (flag:--set): there is no such setting; it is a section with grace, spread",
     );
@@ -218,7 +218,7 @@ fn an_unknown_setting_is_named_with_its_neighbours() {
         "",
         &[],
         &["--set", "topics[0].kind=live"],
-        "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, admin, tls, \
+        "topics[0].kind = \"live\" (flag:--set): there is no such setting; there are node, listen, admin, tls, proxy, \
          data, storage, postgres, redis, cluster, log, telemetry, auth, http, websocket, stomp, sockjs, limits, queues, events, webhooks, drain, topics",
     );
 }

@@ -11,7 +11,6 @@ use bongsu_protocol::topic::{Topic, TopicFilter};
 
 use super::schema::{Form, Leaf};
 use super::url::ServerUrl;
-use super::web::Header;
 use crate::limits::LIST_ENTRIES_MAX;
 
 /// Bytes of a topic that others stand below.
@@ -194,7 +193,7 @@ macro_rules! optional {
     ($($Type:ty: $none:literal),+) => {$(impl Optional for $Type { const NONE: &'static str = $none; })+};
 }
 optional!(Duration: "unlimited", ByteSize: "unlimited", u32: "unlimited", u64: "unlimited", PathBuf: "none", ServerUrl: "none",
-    Name: "none", SocketAddr: "none", Header: "none");
+    Name: "none", SocketAddr: "none");
 
 impl<T: Optional> Leaf for Option<T> {
     const FORM: Form = T::FORM;

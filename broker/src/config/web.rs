@@ -1,4 +1,4 @@
-//! What stands in pages and requests: addresses of scripts, names of headers.
+//! What stands in pages: addresses of scripts.
 
 use ::config::Value;
 
@@ -34,34 +34,6 @@ impl Leaf for ScriptUrl {
     fn allowed() -> String {
         "an address such as \"https://cdn.example/sockjs.min.js\", or a path such as \"/sockjs.min.js\""
             .to_owned()
-    }
-    fn show(&self) -> String {
-        toml::Value::from(self.0.as_str()).to_string()
-    }
-}
-
-/// The name of an HTTP header, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header(http::HeaderName);
-
-impl Header {
-    /// The name.
-    #[must_use]
-    pub const fn name(&self) -> &http::HeaderName {
-        &self.0
-    }
-}
-
-impl Leaf for Header {
-    const FORM: Form = Form::Text;
-    fn take(value: &Value) -> Option<Self> {
-        http::HeaderName::from_lowercase(text(value)?.as_bytes()).ok().map(Self)
-    }
-    fn kind() -> String {
-        "header".to_owned()
-    }
-    fn allowed() -> String {
-        "the name of a header in lower case, such as \"x-forwarded-for\"".to_owned()
     }
     fn show(&self) -> String {
         toml::Value::from(self.0.as_str()).to_string()

@@ -3,7 +3,7 @@
 use ::config::Value;
 
 use super::schema::{Form, Leaf};
-use super::value::text;
+use super::value::{Item, text};
 
 /// Declares an enum whose variants are words.
 macro_rules! words {
@@ -71,6 +71,16 @@ words! {
         Close = "close",
     }
 
+    /// The header in which proxies tell of the client before them.
+    pub enum Forwarding {
+        /// None: connections are their clients' own, or the PROXY protocol tells.
+        None = "none",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "forwarded",
+        /// `X-Forwarded-For`, with `X-Forwarded-Proto`.
+        XForwardedFor = "x-forwarded-for",
+    }
+
     /// What a dot in a STOMP destination below `/topic` is.
     pub enum Dots {
         /// It separates levels, where no slash does: RabbitMQ's grammar.
@@ -105,6 +115,34 @@ words! {
         Conflate = "conflate",
         /// The reader is disconnected and told why.
         Disconnect = "disconnect",
+    }
+}
+
+/// A port of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// `listen`.
+    Clients,
+    /// `stomp.listen`.
+    Stomp,
+    /// `stomp.tls_listen`.
+    StompTls,
+    /// `admin.listen`.
+    Admin,
+}
+
+impl Item for Port {
+    const PLURAL: &'static str = "ports, each \"clients\", \"stomp\", \"stomp-tls\" or \"admin\"";
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Clients, Self::Stomp, Self::StompTls, Self::Admin].into_iter().find(|port| port.text() == text)
+    }
+    fn text(&self) -> &str {
+        match self {
+            Self::Clients => "clients",
+            Self::Stomp => "stomp",
+            Self::StompTls => "stomp-tls",
+            Self::Admin => "admin",
+        }
     }
 }
 

@@ -101,6 +101,13 @@ pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long a TLS handshake or an upgrade may take. Then the socket is closed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of a header of the PROXY protocol: 4 KiB. Addresses take 52, and a proxy's further fields, a TLS certificate's name among them, some
+/// hundred. A connection with a longer one is closed.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 << 10;
+
+/// How long a trusted proxy may take for that header: 5 s. It sends it at once; HAProxy itself waits for 3 s. Then the connection is closed.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Connections that the kernel holds until they are accepted: what Linux allows by default (`net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 

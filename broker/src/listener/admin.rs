@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::health::{self, Audience};
+use super::introduced;
+use crate::config::Port;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HTTP_HEADER_BYTES_MAX};
 use crate::node::Node;
 use crate::peers::Source;
@@ -65,9 +67,9 @@ impl AdminListener {
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let answering = answer(stream, peer, service.clone(), node.settings().http.header_timeout);
+            let (node, service) = (Arc::clone(&node), service.clone());
             tokio::spawn(async move {
-                answering.await;
+                answer(stream, peer, service, &node).await;
                 drop(place);
             });
         }
@@ -75,20 +77,24 @@ impl AdminListener {
 }
 
 /// Answers one connection's requests. A client that sends none in time is cut off, also between two of them: a prober comes again.
-async fn answer(
-    stream: TcpStream,
-    peer: SocketAddr,
-    service: TowerToHyperService<Router>,
-    timeout: Duration,
-) {
+async fn answer(stream: TcpStream, peer: SocketAddr, service: TowerToHyperService<Router>, node: &Arc<Node>) {
+    let source = Source::direct(peer, false);
+    let (stream, source) = if node.proxies().introduces(Port::Admin, peer) {
+        let Some(introduced) = introduced(node, stream, source).await else { return };
+        introduced
+    } else {
+        (stream, source)
+    };
+    let proxies = Arc::clone(node);
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Source { address: peer, is_tls: false });
+        let source = proxies.proxies().source(source, request.headers());
+        request.extensions_mut().insert(source);
         service.call(request)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(timeout)
+        .header_read_timeout(node.settings().http.header_timeout)
         .max_buf_size(HTTP_HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .await;

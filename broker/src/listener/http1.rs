@@ -272,7 +272,7 @@ mod tests {
             "waited"
         };
         let routes = Router::new().route("/wait", get(wait));
-        let source = Source { address: "127.0.0.1:1".parse().expect("an address"), is_tls: false };
+        let source = Source::direct("127.0.0.1:1".parse().expect("an address"), false);
         let ways = Ways::new(&node, source, None, TowerToHyperService::new(routes));
         let socket = Socket { stream, read_ahead: BytesMut::new(), refusal: Refusal::default() };
         tokio::spawn(async move { serve(&ways, socket, true).await });

@@ -22,14 +22,14 @@ use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock;
-use crate::config::PublishRate;
+use crate::config::{Port, PublishRate};
 use crate::drain::Phase;
 use crate::http::Why;
-use crate::limits::LISTEN_BACKLOG;
-use crate::metrics::METRICS;
+use crate::limits::{LISTEN_BACKLOG, TURNED_AWAY_AT_ONCE_MAX};
+use crate::metrics::{METRICS, Refusal};
 use crate::node::Node;
 use crate::pace::Pace;
 use crate::peers::Source;
@@ -97,16 +97,17 @@ impl Listener {
             // Until the process ends: sessions of this node are sent away through other nodes, too.
             tokio::spawn(peers::serve(gate, Arc::clone(&node), service.clone()));
         }
-        let overflow = Overflow::new(&node, &origins);
-        accept(tcp, &node, |stream, address, place| {
-            let source = Source { address, is_tls: tls.is_some() };
+        let overflow = Arc::new(Overflow::new(&node, &origins));
+        let (port, is_tls) = (Port::Clients, tls.is_some());
+        let taker = Arc::clone(&node);
+        accept(tcp, &node, Door { port, is_tls }, move |stream, source, place| {
             let accepted = Accepted { stream, source, tls: tls.clone() };
             match place {
                 Ok(admission) => {
-                    let ways = Ways::new(&node, source, Some(admission), service.clone());
+                    let ways = Ways::new(&taker, source, Some(admission), service.clone());
                     tokio::spawn(accepted.serve(ways, true));
                 }
-                Err(why) => overflow.turn_away(&node, accepted, why),
+                Err(why) => overflow.turn_away(&taker, accepted, why),
             }
         })
         .await;
@@ -123,12 +124,20 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts connections until the node drains, each with its place among the node's connections or the reason why it has none.
-async fn accept(
-    tcp: TcpListener,
-    node: &Node,
-    mut take: impl FnMut(TcpStream, SocketAddr, Result<OwnedSemaphorePermit, Why>),
-) {
+/// What is known of every connection that a port accepts.
+#[derive(Debug, Clone, Copy)]
+struct Door {
+    port: Port,
+    is_tls: bool,
+}
+
+/// Accepts connections until the node drains, each with where it comes from, and its place among the node's connections or the reason why it
+/// has none.
+async fn accept<T>(tcp: TcpListener, node: &Arc<Node>, door: Door, take: T)
+where
+    T: Fn(TcpStream, Source, Result<OwnedSemaphorePermit, Why>) + Clone + Send + 'static,
+{
+    let strangers = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE_MAX));
     let mut phase = node.drain().subscribe();
     let rate = at_most_a_second_at_once(node.settings().limits.connect_rate);
     let mut pace = Pace::default();
@@ -152,10 +161,44 @@ async fn accept(
             Ok(()) => node.admit().ok_or(Why::Full),
             Err(_) => Err(Why::TooFast),
         };
-        if place.is_err() {
+        if let Err(why) = place {
             METRICS.turned_away.add(1);
+            METRICS.count_refused(match why {
+                Why::Full => Refusal::NodeConnections,
+                Why::TooFast => Refusal::NodeConnectRate,
+            });
         }
-        take(stream, peer, place);
+        let source = Source::direct(peer, door.is_tls);
+        if !node.proxies().introduces(door.port, peer) {
+            take(stream, source, place);
+            continue;
+        }
+        // Those without a place wait for what their proxy says as others do, but only a few of them.
+        let stranger = Arc::clone(&strangers).try_acquire_owned();
+        if place.is_err() && stranger.is_err() {
+            continue;
+        }
+        let stranger = stranger.ok().filter(|_| place.is_err());
+        let (node, take) = (Arc::clone(node), take.clone());
+        tokio::spawn(async move {
+            if let Some((stream, source)) = introduced(&node, stream, source).await {
+                take(stream, source, place);
+            }
+            drop(stranger);
+        });
+    }
+}
+
+/// The connection of a trusted proxy after it said whose it is.
+async fn introduced(node: &Node, mut stream: TcpStream, source: Source) -> Option<(TcpStream, Source)> {
+    match node.proxies().read_introduction(&mut stream, source).await {
+        Ok(told) => Some((stream, told)),
+        Err(error) => {
+            METRICS.count_refused(Refusal::ProxyProtocol);
+            // Of a proxy that is not set up as this node is, none of its clients gets through.
+            tracing::warn!(proxy = %source.address, %error, "a trusted proxy did not say whose connection it is");
+            None
+        }
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Accepted {
 #[derive(Clone)]
 pub(super) struct Ways {
     pub node: Arc<Node>,
+    /// The connection's other end. Behind proxies, each request says more.
     pub source: Source,
     pub admission: Admission,
     service: TowerToHyperService<Router>,
@@ -74,9 +75,10 @@ impl Ways {
         &self,
         mut request: Request,
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
-        request.extensions_mut().insert(self.source);
+        let source = self.node.proxies().source(self.source, request.headers());
+        request.extensions_mut().insert(source);
         // The same for whoever does not know nodes.
-        request.extensions_mut().insert(self.source.address);
+        request.extensions_mut().insert(source.address);
         request.extensions_mut().insert(Arc::clone(&self.admission));
         self.service.call(request)
     }

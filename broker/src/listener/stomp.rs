@@ -12,8 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{accept, bind, tls, tune};
-use crate::config::Dots;
+use super::{Door, accept, bind, tls, tune};
+use crate::config::{Dots, Port};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
 use crate::http::Why;
@@ -63,14 +63,17 @@ impl StompListener {
 
     /// Accepts connections until the node drains.
     pub async fn serve(self, node: Arc<Node>) {
+        let Self { tcp, tls } = self;
         let language = Language::Stomp(conversation(&node));
-        accept(self.tcp, &node, |stream, peer, place| match place {
+        let (port, is_tls) = (if tls.is_some() { Port::StompTls } else { Port::Stomp }, tls.is_some());
+        let taker = Arc::clone(&node);
+        accept(tcp, &node, Door { port, is_tls }, move |stream, source, place| match place {
             Ok(admission) => {
-                let accepted = Accepted { stream, peer, admission };
-                tokio::spawn(accepted.converse(Arc::clone(&node), self.tls.clone(), language.clone()));
+                let accepted = Accepted { stream, peer: source.address, admission };
+                tokio::spawn(accepted.converse(Arc::clone(&taker), tls.clone(), language.clone()));
             }
             // A fresh socket has room for this; one that has not loses only the reason.
-            Err(why) if self.tls.is_none() => drop(SockRef::from(&stream).send(refusal(why).as_bytes())),
+            Err(why) if tls.is_none() => drop(SockRef::from(&stream).send(refusal(why).as_bytes())),
             Err(_) => {}
         })
         .await;

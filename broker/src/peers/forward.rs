@@ -334,7 +334,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn written(source: Source) -> HeaderValue {
-    let Source { address, is_tls } = source;
+    let Source { address, is_tls, .. } = source;
     let scheme = if is_tls { "https" } else { "http" };
     HeaderValue::try_from(format!("{scheme} {address}")).expect("an address is a header's characters")
 }
@@ -346,5 +346,5 @@ fn read(source: &str) -> Option<Source> {
         "http" => false,
         _ => return None,
     };
-    Some(Source { address: address.parse().ok()?, is_tls })
+    Some(Source { address: address.parse().ok()?, is_tls, is_told: true })
 }

@@ -54,17 +54,25 @@ use secrets::Secrets;
 /// Where a request came from, as the node that the client is connected to saw it; an extension of each request, on whatever node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
-    /// The other end of the connection: a client, or the proxy before it.
+    /// The client, as far as trusted proxies told of it; else the other end of the connection. The port is 0 where nobody told it.
     pub address: SocketAddr,
-    /// Whether that connection is encrypted by the node itself.
+    /// Whether the client speaks TLS: to the node itself, or to a trusted proxy that says so.
     pub is_tls: bool,
+    /// Whether a proxy or another node told it, rather than the kernel of this one.
+    pub is_told: bool,
 }
 
 impl Source {
-    /// Whether it is the machine of the node that the client is connected to.
+    /// The other end of a connection to this node, as the kernel knows it.
+    #[must_use]
+    pub const fn direct(address: SocketAddr, is_tls: bool) -> Self {
+        Self { address, is_tls, is_told: false }
+    }
+
+    /// Whether it is a program on the machine of this node. What was told never is, whatever address was told.
     #[must_use]
     pub fn is_this_machine(self) -> bool {
-        self.address.ip().to_canonical().is_loopback()
+        !self.is_told && self.address.ip().to_canonical().is_loopback()
     }
 }
 

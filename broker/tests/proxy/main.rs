@@ -1,9 +1,15 @@
-//! Three nodes behind the proxy that `deploy/` configures: real Redis, real Postgres, real HAProxy.
+//! Nodes behind a real HAProxy: three behind the one that `deploy/` configures, with real Redis and Postgres; and one behind others, which
+//! tell of their clients.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+#[path = "../support/sessions.rs"]
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod sockjs;
+mod source;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

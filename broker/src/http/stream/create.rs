@@ -24,6 +24,7 @@ use crate::clock;
 use crate::http::door::{Caller, topic_of};
 use crate::http::problem::Problem;
 use crate::limits::{STREAM_CREATE_PATIENCE, STREAM_FORK_DEPTH_MAX, STREAM_FORKS_MAX};
+use crate::peers::Source;
 
 const FORKED_FROM: HeaderName = HeaderName::from_static("stream-forked-from");
 const FORK_OFFSET: HeaderName = HeaderName::from_static("stream-fork-offset");
@@ -104,7 +105,8 @@ impl Streams {
                 self.release(&source, topic).await?;
             }
         }
-        let location = location(&parts.uri, parts.version, &parts.headers, self.is_tls());
+        let is_tls = parts.extensions.get::<Source>().is_some_and(|source| source.is_tls);
+        let location = location(&parts.uri, parts.version, &parts.headers, is_tls);
         Ok(answer(&view, made?, &location))
     }
 
@@ -286,10 +288,6 @@ impl Streams {
             std::cmp::Ordering::Greater => return Err(too_far()),
         }
         Ok(())
-    }
-
-    fn is_tls(&self) -> bool {
-        self.node().settings().tls.certificate.is_some()
     }
 }
 

@@ -193,7 +193,7 @@ async fn owner_sees_the_request_as_the_first_node_did() {
         .header("bongsu-peer-from", "mallory/1")
         .body(Body::from("body"))
         .unwrap();
-    let source = Source { address: "[2001:db8::1]:4711".parse().unwrap(), is_tls: true };
+    let source = Source { address: "[2001:db8::1]:4711".parse().unwrap(), is_tls: true, is_told: true };
     request.extensions_mut().insert(source);
     let response = a.peers().forward(&to, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bongsu_protocol::command;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
 use bongsu_protocol::sockjs::{Callback, InvalidCallback};
-use http::header::{HeaderMap, HeaderName};
 
 use crate::auth::Identity;
 use crate::node::Node;
@@ -18,7 +17,7 @@ pub(super) struct Caller {
     pub(super) identity: Result<Arc<Identity>, Goodbye>,
     /// Whom the session belongs to.
     pub(super) principal: Principal,
-    /// Where it connected from.
+    /// Where it comes from.
     pub(super) peer: SocketAddr,
 }
 
@@ -34,22 +33,14 @@ pub(super) enum Principal {
 }
 
 impl Caller {
-    pub(super) async fn new(
-        node: &Node,
-        token: Option<&Token>,
-        headers: &HeaderMap,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(super) async fn new(node: &Node, token: Option<&Token>, peer: SocketAddr) -> Self {
         let identity = identify(node, token).await;
         let sockjs = &node.settings().sockjs;
         let principal = match &identity {
             Ok(identity) if !identity.subject().is_empty() => {
                 Principal::Subject(identity.subject().to_owned())
             }
-            _ if sockjs.pin_address => {
-                let told = sockjs.address_header.as_ref().and_then(|header| address(headers, header.name()));
-                Principal::Address(told.unwrap_or_else(|| peer.ip()).to_canonical())
-            }
+            _ if sockjs.pin_address => Principal::Address(peer.ip().to_canonical()),
             _ => Principal::Anybody,
         };
         Self { identity, principal, peer }
@@ -69,14 +60,6 @@ pub(super) async fn identify(node: &Node, token: Option<&Token>) -> Result<Arc<I
     }
 }
 
-/// The address that the last proxy added.
-fn address(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
-    let line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    let entry = line.rsplit(',').next()?.trim();
-    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
-    entry.trim_start_matches('[').trim_end_matches(']').parse().ok().or_else(with_port)
-}
-
 /// The parameter that names the page's function.
 pub(super) fn callback(query: Option<&str>) -> Result<Callback, InvalidCallback> {
     let mut parameters = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
@@ -89,19 +72,6 @@ pub(super) fn callback(query: Option<&str>) -> Result<Callback, InvalidCallback>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_proxy_is_believed() {
-        let told = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-forwarded-for", value.parse().unwrap());
-            address(&headers, &HeaderName::from_static("x-forwarded-for")).map(|address| address.to_string())
-        };
-        assert_eq!(told("10.0.0.1, 192.0.2.7").as_deref(), Some("192.0.2.7"));
-        assert_eq!(told("192.0.2.7:4711").as_deref(), Some("192.0.2.7"));
-        assert_eq!(told("[2001:db8::1]").as_deref(), Some("2001:db8::1"));
-        assert_eq!(told("unknown"), None);
-    }
 
     // SJ-25
     #[test]

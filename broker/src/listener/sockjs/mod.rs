@@ -205,8 +205,7 @@ impl Desk {
             Route::Info => dress.without_cookie().info(&self.info()),
             Route::Iframe => self.iframe(request.headers()),
             Route::Session { session, path } => {
-                let caller =
-                    Caller::new(&self.node, identified.token.as_ref(), request.headers(), peer).await;
+                let caller = Caller::new(&self.node, identified.token.as_ref(), peer).await;
                 // Nothing of the request may be borrowed while it is answered: its body is no other task's to look at.
                 let transport = transport(path, request.uri().query());
                 let reply = match transport {
