@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
+pub mod admin;
 pub mod auth;
 pub mod bus;
 pub mod carrier;

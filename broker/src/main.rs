@@ -34,6 +34,8 @@ enum Command {
     Health(cli::HealthArgs),
     #[command(flatten)]
     Client(cli::Command),
+    #[command(flatten)]
+    Admin(cli::AdminCommand),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Health(args) => runtime()?.block_on(cli::health(args)),
+        Command::Admin(command) => runtime()?.block_on(command.run()),
         Command::Client(command) => runtime()?.block_on(command.run()),
     }
 }

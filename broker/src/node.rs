@@ -65,7 +65,7 @@ pub struct Node {
     drain: Drain,
     n_connections: AtomicU64,
     /// When the store was last asked whether it answers, and what came of it.
-    store_health: tokio::sync::Mutex<Option<(Duration, Result<(), String>)>>,
+    store_health: tokio::sync::Mutex<Option<StoreAnswer>>,
     connections: Arc<Connections>,
     control: Control,
     registers: Registers,
@@ -74,6 +74,16 @@ pub struct Node {
     peers: Peers,
     places: Arc<Semaphore>,
     proxies: Proxies,
+    started_ms: u64,
+}
+
+/// What the store said when it was asked whether it answers.
+#[derive(Debug, Clone)]
+struct StoreAnswer {
+    asked_at: Duration,
+    /// How long it took.
+    took: Duration,
+    answer: Result<(), String>,
 }
 
 /// The ways that messages take to the readers of this node and of others.
@@ -227,6 +237,7 @@ impl Node {
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             proxies: Proxies::new(&settings),
+            started_ms,
             settings,
         })
     }
@@ -235,6 +246,12 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &str {
         self.settings.node.name.as_str()
+    }
+
+    /// When this process started, in milliseconds since 1970.
+    #[must_use]
+    pub const fn started_ms(&self) -> u64 {
+        self.started_ms
     }
 
     /// The effective settings.
@@ -321,18 +338,33 @@ impl Node {
     /// # Errors
     /// It does not, with the reason.
     pub async fn store_health(&self) -> Result<(), String> {
+        self.store_answer().await.answer
+    }
+
+    /// As [`store_health`](Self::store_health), with how long the store took to answer.
+    ///
+    /// # Errors
+    /// As [`store_health`](Self::store_health).
+    pub async fn store_latency(&self) -> Result<Duration, String> {
+        let StoreAnswer { took, answer, .. } = self.store_answer().await;
+        answer.map(|()| took)
+    }
+
+    async fn store_answer(&self) -> StoreAnswer {
         // Whoever asks while it is asked waits here for the same answer.
         let mut last = self.store_health.lock().await;
-        let now = clock::monotonic();
+        let asked_at = clock::monotonic();
         match &*last {
-            Some((asked_at, answer)) if now.saturating_sub(*asked_at) < READINESS_KEPT_FOR => answer.clone(),
+            Some(last) if asked_at.saturating_sub(last.asked_at) < READINESS_KEPT_FOR => last.clone(),
             _ => {
                 let answer = match tokio::time::timeout(READINESS_DEADLINE, self.history.probe()).await {
                     Ok(answer) => answer.map_err(|error| error.to_string()),
                     Err(_) => Err(format!("it did not answer within {READINESS_DEADLINE:?}")),
                 };
-                *last = Some((clock::monotonic(), answer.clone()));
-                answer
+                let now = clock::monotonic();
+                // It holds from when it was given.
+                let answer = StoreAnswer { asked_at: now, took: now.saturating_sub(asked_at), answer };
+                last.insert(answer).clone()
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::bus;
 use crate::clock;
 use crate::config::{Loaded, ServerUrl, Settings, StorageKind, Synchronous};
 use crate::limits::{REGISTRATION_PATIENCE, STORE_DEADLINE};
-use crate::listener::{AdminListener, Listener, StompListener};
+use crate::listener::{AdminListener, AdminPort, Listener, StompListener};
 use crate::node::Node;
 use crate::peers::Gate;
 use crate::telemetry::{MeasuredStore, Telemetry};
@@ -41,7 +41,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
 /// As [`serve`].
 pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let settings = loaded.settings;
+    let Loaded { settings, origins } = loaded;
     let opened = open_store(&settings).await?;
     let store: Arc<dyn Store> = Arc::new(MeasuredStore::new(Arc::clone(&opened.store)));
     let node = match bus::connect(&settings)? {
@@ -52,7 +52,10 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
         None => Node::start(settings, Arc::clone(&store), None),
     };
     let listener = Listener::bind(&node)?;
-    let admin = AdminListener::bind(&node).await?;
+    let admin = AdminListener::bind(
+        &node,
+        if origins.is_given("admin.listen") { AdminPort::Chosen } else { AdminPort::Derived },
+    )?;
     let stomp = StompListener::bind(&node)?;
     // Sessions that begin afterwards are those that no earlier command means. A store that does not answer holds nobody up.
     let _ = tokio::time::timeout(STORE_DEADLINE, node.caught_up()).await;
@@ -228,7 +231,7 @@ fn greet(url: &str) {
 
 #[expect(clippy::print_stdout, reason = "this is what the command prints")]
 fn greet_administrators(url: &str) {
-    println!("health and metrics are on {url}");
+    println!("administrators find console, API, health and metrics on {url}");
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command prints")]

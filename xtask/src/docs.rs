@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::workspace;
 
 /// Each document with the example of the broker that prints it.
-const DOCUMENTS: &[(&str, &str)] = &[("docs/configuration.md", "configuration")];
+const DOCUMENTS: &[(&str, &str)] =
+    &[("docs/configuration.md", "configuration"), ("docs/openapi.json", "openapi")];
 
 /// Writes the documents; with `check`, only compares.
 pub(crate) fn run(check: bool) -> Result<()> {

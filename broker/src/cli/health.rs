@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::Request;
 
-use crate::config::{self, Settings, SettingsArgs};
+use crate::config::{self, Loaded, SettingsArgs};
 use crate::http_client;
 use crate::limits::HEALTH_DEADLINE;
 
@@ -32,7 +32,7 @@ pub struct HealthArgs {
 pub async fn health(args: HealthArgs) -> anyhow::Result<()> {
     let url = match args.url {
         Some(url) => url,
-        None => url_of(&config::load(&args.settings)?.settings, if args.live { "livez" } else { "readyz" })?,
+        None => url_of(&config::load(&args.settings)?, if args.live { "livez" } else { "readyz" })?,
     };
     let request = Request::get(&url).body(Bytes::new()).with_context(|| format!("{url} is no address"))?;
     let Ok(answer) = tokio::time::timeout(HEALTH_DEADLINE, http_client::send(request)).await else {
@@ -46,8 +46,14 @@ pub async fn health(args: HealthArgs) -> anyhow::Result<()> {
 }
 
 /// Where a node with these settings tells how it is.
-fn url_of(settings: &Settings, path: &str) -> anyhow::Result<String> {
-    let address = match settings.admin.listen {
+fn url_of(loaded: &Loaded, path: &str) -> anyhow::Result<String> {
+    let settings = &loaded.settings;
+    // One that follows from the port of clients may be another, where that was taken.
+    let admin = settings.admin.listen.filter(|_| loaded.origins.is_given("admin.listen"));
+    let address = match admin {
+        Some(_) if settings.admin.tls => {
+            bail!("the administrators' port speaks TLS in the node's public name: give --url")
+        }
         Some(address) => address,
         None if settings.tls.certificate.is_none() => settings.listen,
         None => bail!("the node's port speaks TLS in its public name: set admin.listen, or give --url"),
@@ -74,7 +80,7 @@ mod tests {
         let set = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let loaded =
             config::load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).expect("they are valid");
-        let url = url_of(&loaded.settings, "readyz").map_err(|error| error.to_string());
+        let url = url_of(&loaded, "readyz").map_err(|error| error.to_string());
         assert_eq!(url.as_deref().map_err(String::as_str), expected, "{flags:?}");
     }
 

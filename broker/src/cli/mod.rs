@@ -1,5 +1,7 @@
-//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line; and `bongsu health`, which asks a node how it is.
+//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line; `bongsu health`, which asks a node how it is; and `bongsu nodes`
+//! and its like, which speak the admin API.
 
+mod admin;
 mod health;
 mod output;
 mod positions;
@@ -13,6 +15,7 @@ use anyhow::Context as _;
 use bongsu_client::{Client, State};
 use clap::{Args, Subcommand};
 
+pub use admin::Command as AdminCommand;
 pub use health::{HealthArgs, health};
 pub use publish::PubArgs;
 pub use subscribe::SubArgs;

@@ -37,6 +37,10 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
     if !has_history("auth.anonymous") {
         settings.auth.anonymous.history.clone_from(&settings.auth.anonymous.subscribe);
     }
+    if !origins.is_given("admin.listen") && settings.listen.ip().is_loopback() {
+        settings.admin.listen =
+            Some(SocketAddr::new(settings.listen.ip(), next_port(settings.listen.port())));
+    }
     if !is_auth_given(settings, origins) {
         let everything = || vec![TopicFilter::parse("#").expect("`#` is a filter")];
         settings.auth.anonymous = Anonymous {
@@ -45,6 +49,15 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
             publish: everything(),
             presence: everything(),
         };
+    }
+}
+
+/// The port of administrators where nobody says which: the next one; a free one where clients have a free one, or one of those that systems
+/// hand out as free, since the next may be handed out too (RFC 6335, 6: Linux begins below the dynamic ports, at 32768).
+const fn next_port(port: u16) -> u16 {
+    match port {
+        1..32_767 => port + 1,
+        _ => 0,
     }
 }
 
@@ -142,6 +155,7 @@ impl Settings {
         self.validate_reach(&mut check);
         self.validate_proxy(&mut check);
         self.validate_tokens(&mut check);
+        self.validate_admin(&mut check);
         self.validate_cluster(&mut check);
         self.validate_peers(&mut check);
         self.validate_telemetry(&mut check);
@@ -272,6 +286,27 @@ impl Settings {
                 let rule = format!("auth.tokens[{earlier}] has the same digest: one token has one subject");
                 check.fail(&format!("auth.tokens[{idx}].sha256"), rule);
             }
+        }
+    }
+
+    /// Each administrator has a token of their own, and TLS a certificate.
+    fn validate_admin(&self, check: &mut Check<'_>) {
+        let (mut digests, mut names) = (HashMap::new(), HashMap::new());
+        for (idx, token) in self.admin.tokens.0.iter().enumerate() {
+            if let Some(earlier) = digests.insert(token.sha256, idx) {
+                let rule = format!("admin.tokens[{earlier}] has the same digest: one token has one name");
+                check.fail(&format!("admin.tokens[{idx}].sha256"), rule);
+            }
+            if let Some(earlier) = names.insert(token.name.as_str(), idx) {
+                let rule = format!(
+                    "admin.tokens[{earlier}] has the same name: the audit log could not tell them apart"
+                );
+                check.fail(&format!("admin.tokens[{idx}].name"), rule);
+            }
+        }
+        if self.admin.tls && (self.tls.certificate.is_none() || self.tls.key.is_none()) {
+            check
+                .fail("admin.tls", "TLS needs tls.certificate and tls.key: set both, or leave admin.tls out");
         }
     }
 

@@ -42,7 +42,7 @@ pub struct SettingsArgs {
 
 /// Variables that begin with `BONGSU_` and set nothing here: the file's name, what the command-line client reads, and
 /// the binary under test.
-const NOT_SETTINGS: &[&str] = &["CONFIG", "URL", "TOKEN", "BIN"];
+const NOT_SETTINGS: &[&str] = &["CONFIG", "URL", "TOKEN", "BIN", "ADMIN_URL", "ADMIN_TOKEN"];
 
 /// Reads all layers and puts them over one another. Values are not judged here, but names in the environment and in
 /// flags are, since a wrong one may not even fit into a tree.

@@ -49,7 +49,8 @@ pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
 pub use web::ScriptUrl;
 pub use word::{
-    Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
+    AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
+    Synchronous, TopicKind,
 };
 
 use schema::{Reader, Setting, Spec};

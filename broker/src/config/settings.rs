@@ -17,7 +17,8 @@ use super::url::ServerUrl;
 use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
 use super::web::ScriptUrl;
 use super::word::{
-    Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
+    AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
+    Synchronous, TopicKind,
 };
 
 settings! {
@@ -28,7 +29,7 @@ settings! {
         /// Where clients connect. Anything but loopback needs `auth.tokens` or `auth.anonymous`: a broker that everybody
         /// can reach and use is never the default.
         pub listen: SocketAddr = "127.0.0.1:8080";
-        /// Where operators look: health and metrics beside the port of clients.
+        /// The port of administrators.
         pub admin: Admin;
         /// TLS in process.
         pub tls: Tls;
@@ -78,12 +79,26 @@ settings! {
         pub name: Name = "node-1" shown "the host's name, else `node-1`";
     }
 
-    /// Where operators look: health and metrics beside the port of clients.
+    /// The port of administrators: the console, the admin API, health and metrics. See [admin.md](admin.md).
     pub struct Admin {
-        /// Serves `/metrics`, `/livez`, `/readyz` and `/healthz`, over plain HTTP and to whoever reaches it: an address that only
-        /// operators reach, such as a pod's own port behind a network policy. It takes no clients, and keeps answering where the
-        /// port of clients is full. That port answers the same, but `/metrics` to this machine only.
-        pub listen: Option<SocketAddr> = "none";
+        /// Where it is. It takes no clients, and keeps answering where the port of clients is full. `/metrics`, `/livez`, `/readyz` and
+        /// `/healthz` are for whoever reaches it. Without `admin.tokens`, everything else is for this machine only.
+        pub listen: Option<SocketAddr> = "none" shown "the port after `listen` where that is loopback, or a free one if it is taken; else none";
+        /// Whether it speaks TLS, by `tls.certificate`.
+        pub tls: bool = "false";
+        /// Who may administer. With any of them, every request for the console's data and the API shows one, also from this machine.
+        pub tokens: Tables<AdminToken>;
+    }
+
+    /// A token of an administrator.
+    pub struct AdminToken {
+        /// Who it is, in the audit log.
+        pub name: Name;
+        /// The token's digest.
+        pub sha256: Sha256;
+        /// What its bearer may do: `viewer` reads metadata; `operator` also reads and publishes messages, disconnects, revokes, blocks and
+        /// traces; `admin` does everything.
+        pub role: AdminRole = "viewer";
     }
 
     /// TLS in process. Both files or none; with none the listener speaks plain HTTP, for loopback or behind a proxy that ends TLS.

@@ -99,6 +99,16 @@ words! {
         Off = "off",
     }
 
+    /// What an administrator may do; each may do what the one before may.
+    pub enum AdminRole {
+        /// Reads metadata.
+        Viewer = "viewer",
+        /// Also reads and publishes messages, disconnects, revokes, blocks and traces.
+        Operator = "operator",
+        /// Everything.
+        Admin = "admin",
+    }
+
     /// Whether a topic keeps history.
     pub enum TopicKind {
         /// It does.

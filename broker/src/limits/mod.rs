@@ -284,6 +284,9 @@ pub const REPAIRS_MAX: usize = 32;
 /// from the store instead.
 pub const UNPROVEN_MESSAGES_MAX: usize = 4096;
 
+/// How long a command of the command line waits for an answer of the admin API: 30 s.
+pub const ADMIN_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Connections to the administrators' port at a time: 64, far more than probes and scrapers open. More are closed at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -54,6 +54,15 @@ pub const PEER_SECRET_BYTES_MIN: usize = 16;
 /// Bytes of the file with that secret, at most: 4 KiB.
 pub const PEER_SECRET_BYTES_MAX: u64 = 4 << 10;
 
+/// How long another node may take to answer a question of an administrator: 2 s. Then it is named as missing.
+pub const PEER_ASK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Bytes of one node's answer to such a question, at most: 4 MiB, a page of the largest entries. A longer one counts as none.
+pub const PEER_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Other nodes that are asked at the same time for one request of an administrator: 16, so that their answers take 64 MiB at most.
+pub const PEERS_ASKED_AT_ONCE: usize = 16;
+
 /// How long the owner of a session may take to end an answer that goes through a node which drains, after `drain.spread`: 1 s. Then that node
 /// ends it.
 pub const PEER_RELEASE_PATIENCE: Duration = Duration::from_secs(1);

@@ -38,7 +38,7 @@ use crate::websocket::handshake::Origins;
 use overflow::Overflow;
 use serving::{Accepted, Admission, Ways};
 
-pub use admin::AdminListener;
+pub use admin::{AdminListener, AdminPort};
 pub use stomp::StompListener;
 
 use sockjs::{Admitted, Service};

@@ -65,7 +65,7 @@ async fn answer(stream: TcpStream, address: SocketAddr, node: Arc<Node>, routes:
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let admitted = node.peers().admit(request);
         is_node.fetch_or(admitted.is_ok(), Ordering::Relaxed);
-        let routes = routes.clone();
+        let (routes, node) = (routes.clone(), Arc::clone(&node));
         async move {
             match admitted {
                 Ok(Admitted::Request(request)) => {
@@ -74,6 +74,14 @@ async fn answer(stream: TcpStream, address: SocketAddr, node: Arc<Node>, routes:
                     request.extensions_mut().insert(Admission::default());
                     routes.call(request).await
                 }
+                Ok(Admitted::Question(uri)) => Ok(match crate::admin::answer(&node, &uri).await {
+                    Some(answer) => Response::new(Body::from(answer)),
+                    None => {
+                        let mut response = Response::new(Body::empty());
+                        *response.status_mut() = http::StatusCode::NOT_FOUND;
+                        response
+                    }
+                }),
                 Ok(Admitted::Introduction(response)) => Ok(without_body(response)),
                 Err(refused) => Ok::<_, Infallible>(without_body(refused.refusal())),
             }

@@ -87,6 +87,8 @@ pub type Forwardable = Either<Incoming, Empty<Bytes>>;
 pub enum Admitted {
     /// A node introduced itself: answer with this, and no body.
     Introduction(Response<()>),
+    /// The node asks this one something in its own name: the path and the query. No client can send it.
+    Question(Uri),
     /// A client's request, as the other node got it, with [`Source`] and [`Forwarded`] among its extensions.
     Request(Request<Forwardable>),
 }
@@ -192,7 +194,7 @@ impl Peers {
     }
 
     /// Connects to another node, and has it prove that it is the one before it is told anything of a client.
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         secret: &Secret,
         to: &Destination,
@@ -219,9 +221,10 @@ impl Peers {
     pub fn admit(&self, request: Request<Incoming>) -> Result<Admitted, Refused> {
         match self.check(&request) {
             Ok(Checked { introduced: Some(response), .. }) => Ok(Admitted::Introduction(response)),
-            Ok(Checked { from, source, introduced: None }) => {
-                Ok(Admitted::Request(as_sent(request, from, source)))
-            }
+            Ok(Checked { asks: true, .. }) => Ok(Admitted::Question(
+                request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from),
+            )),
+            Ok(Checked { from, source, .. }) => Ok(Admitted::Request(as_sent(request, from, source))),
             Err(refused) => {
                 METRICS.peer_requests_refused.add(1);
                 tracing::debug!(%refused, "a request on the port for nodes was refused");
@@ -261,7 +264,8 @@ impl Peers {
             response
         });
         let source = single(headers, &signature::SOURCE).and_then(read);
-        Ok(Checked { from: from.into(), source, introduced })
+        let asks = headers.contains_key(signature::ASKS) && *request.method() == Method::GET;
+        Ok(Checked { from: from.into(), source, introduced, asks })
     }
 }
 
@@ -272,6 +276,8 @@ pub(super) struct Checked {
     source: Option<Source>,
     /// The answer, if the request only introduces that node.
     introduced: Option<Response<()>>,
+    /// Whether the node asks in its own name.
+    asks: bool,
 }
 
 impl Refused {

@@ -8,6 +8,7 @@
 //! | `owners` | what this node says of its own sessions in Redis, and what it remembers of others' |
 //! | `gate` | the port for nodes, and where others find it |
 //! | `line` | one HTTP/2 connection to each other node |
+//! | `ask` | what nodes ask each other in their own name |
 //! | `forward` | what becomes of a request's and an answer's header on the way, at either end |
 //! | `release` | how a node that drains gives back what others answer for it |
 //! | `signature`, `secrets`, `numbers` | how a node knows that a request is another node's, and was not taken before |
@@ -17,6 +18,7 @@
 //!
 //! `docs/cluster.md` has what an operator must know: the port, the secret, and what happens when something dies.
 
+mod ask;
 mod forward;
 mod gate;
 mod line;
@@ -40,6 +42,7 @@ use crate::cluster::{Cluster, Identity, Peer, SessionKey};
 use crate::drain::Drain;
 use crate::limits::{OWNER_DEADLINE, OWNER_LIFETIME, OWNER_POLL_INTERVAL};
 
+pub use ask::AskError;
 pub use forward::{Admitted, ForwardError, Forwardable, Refused};
 pub use gate::{Gate, GateError};
 pub use line::Body;
@@ -205,6 +208,12 @@ impl Peers {
             gate: Mutex::new(gate),
             _tasks: tasks,
         }
+    }
+
+    /// What this process is called among the nodes; empty on a node that is alone.
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        &self.incarnation
     }
 
     /// The bound port for nodes, for whoever serves it; `None` where there is none, or somebody has it.

@@ -19,6 +19,8 @@ pub(super) const TIME: HeaderName = HeaderName::from_static("bongsu-peer-time");
 pub(super) const SOURCE: HeaderName = HeaderName::from_static("bongsu-peer-source");
 /// The request has no body of its own: the end of the one that it comes with asks for it back.
 pub(super) const HELD: HeaderName = HeaderName::from_static("bongsu-peer-held");
+/// The request is the sender's own question, and none of a client.
+pub(super) const ASKS: HeaderName = HeaderName::from_static("bongsu-peer-asks");
 /// The proof, in hexadecimal.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("bongsu-peer-signature");
 /// In an answer: a node's own proof, or that it refused the request.

@@ -1,0 +1,65 @@
+//! What there is: one module for each resource, with its types, the trait that a broker implements, and its routes.
+
+pub mod nodes;
+pub mod openapi;
+pub mod whoami;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use http::header::{self, HeaderValue};
+
+use crate::audit::Audit;
+use crate::gatekeeper::Gatekeeper;
+use crate::problem::Problem;
+use crate::query;
+use crate::route::Route;
+
+use nodes::Nodes;
+
+/// Everything that operators see and do: the traits of all resources.
+pub trait Control: Audit + Nodes + Send + Sync + 'static {}
+
+impl<T> Control for T where T: Audit + Nodes + Send + Sync + 'static {}
+
+/// The broker, as handlers have it.
+pub type Shared = Arc<dyn Control>;
+
+/// Every route of the API, with the role that it needs.
+#[must_use]
+pub fn table() -> Vec<Route<Shared>> {
+    [whoami::routes(), nodes::routes(), openapi::routes()].into_iter().flatten().collect()
+}
+
+/// Answers the requests of administrators: `/v1/…`, and a problem on every other path.
+pub fn router(control: Shared, gatekeeper: &Arc<dyn Gatekeeper>) -> Router {
+    let mut router = Router::new();
+    for route in table() {
+        let (path, handler) = route.gated(gatekeeper);
+        router = router.route(&path, handler);
+    }
+    router
+        .method_not_allowed_fallback(|request: Request| async move {
+            Problem::method_not_allowed(request.method())
+        })
+        .fallback(|| async {
+            Problem::not_found("there is nothing here: GET /v1/openapi.json says what there is")
+        })
+        .with_state(control)
+        .layer(from_fn(judge))
+}
+
+/// Refuses what is no text, and says what holds for all answers.
+async fn judge(request: Request, next: Next) -> Response {
+    let mut response = match query::check(request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,203 @@
+//! The admin API over real HTTP: who may ask what, and what is answered to requests that make no sense.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bongsu_admin_api::Role;
+use bongsu_admin_api::resources::{openapi, table};
+use serde_json::{Value, json};
+use support::{Broker, exchange};
+
+/// The SHA-256 digests of `viewer`, `operator` and `admin`, each a token with that role.
+const TOKENS: &str = "admin.tokens=[\
+    { name = 'vera', role = 'viewer', sha256 = 'd35ca5051b82ffc326a3b0b6574a9a3161dee16b9478a199ee39cd803ce5b799' },\
+    { name = 'olga', role = 'operator', sha256 = '06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23' },\
+    { name = 'ada', role = 'admin', sha256 = '8c6976e5b5410415bde908bd4dee15dfb167a9c873fc4bb8a81f6f2ab448a918' }]";
+
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+async fn ask(admin: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    if !headers.iter().any(|header| header.starts_with("host:")) {
+        request.push_str(&format!("host: {admin}\r\n"));
+    }
+    for header in headers {
+        request.push_str(&format!("{header}\r\n"));
+    }
+    if !body.is_empty() {
+        request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(body);
+    let answer = exchange(admin, request.as_bytes()).await;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) =
+        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}: {answer}"));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    Answer { status, headers, body: body.to_owned() }
+}
+
+async fn get(admin: SocketAddr, path: &str) -> Answer {
+    ask(admin, "GET", path, &[], "").await
+}
+
+fn start(settings: &[&str]) -> (tempfile::TempDir, Broker, SocketAddr) {
+    let data = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(data.path(), &[&["admin.listen=127.0.0.1:0"], settings].concat());
+    let admin = broker.admin.expect("it says where");
+    (data, broker, admin)
+}
+
+#[tokio::test]
+async fn every_route_asks_for_a_credential_and_its_role() {
+    let (_data, _broker, admin) = start(&[TOKENS]);
+    for route in table() {
+        // A name for each variable segment: what it is matters to nobody who may not ask.
+        let path = route.path().replace('{', "a-").replace('}', "");
+        let (method, name) = (route.method(), format!("{} {}", route.method(), route.path()));
+        assert_eq!(ask(admin, method, &path, &[], "").await.status, 401, "{name} without a credential");
+        let wrong = ask(admin, method, &path, &["authorization: Bearer nobody"], "").await;
+        assert_eq!(wrong.status, 401, "{name} with an unknown one");
+        assert_eq!(wrong.headers["www-authenticate"], "Bearer", "{name}");
+        assert_eq!(wrong.json()["code"], "unauthenticated", "{name}");
+        for role in Role::ALL {
+            let answer = ask(admin, method, &path, &[&format!("authorization: Bearer {role}")], "").await;
+            if role < route.role {
+                assert_eq!(
+                    (answer.status, &answer.json()["code"]),
+                    (403, &json!("forbidden")),
+                    "{name} as {role}"
+                );
+            } else {
+                let status = answer.status;
+                assert!(
+                    !matches!(status, 401 | 403 | 404 | 405 | 500..) || status == 404 && path != route.path(),
+                    "{name} as {role}: {status} {}",
+                    answer.body
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_shows_a_token_is_told_who_they_are() {
+    let (_data, _broker, admin) = start(&[TOKENS]);
+    let answer = ask(admin, "GET", "/v1/whoami", &["authorization: Bearer operator"], "").await;
+    assert_eq!(answer.json(), json!({ "name": "olga", "role": "operator", "address": "127.0.0.1" }));
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+}
+
+#[tokio::test]
+async fn without_a_token_this_machine_administers_under_its_own_name_only() {
+    let (_data, _broker, admin) = start(&[]);
+    let answer = get(admin, "/v1/whoami").await;
+    assert_eq!(answer.json(), json!({ "name": "local", "role": "admin", "address": "127.0.0.1" }));
+    for headers in
+        [&["host: rebound.example"][..], &["origin: http://evil.example"], &["x-forwarded-for: 10.0.0.7"]]
+    {
+        let answer = ask(admin, "GET", "/v1/nodes", headers, "").await;
+        assert_eq!((answer.status, &answer.json()["code"]), (403, &json!("forbidden")), "{headers:?}");
+    }
+    // Probes and scrapers ask under any name.
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(ask(admin, "GET", path, &["host: 10.0.0.7:9090"], "").await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_shown_as_it_is() {
+    let (_data, broker, admin) = start(&["node.name=n1", "limits.connections=77"]);
+    let mut client = broker.connect().await;
+    client.subscribe("a", json!("latest")).await;
+    let list = get(admin, "/v1/nodes").await.json();
+    assert_eq!(list["missing"], json!([]));
+    let node = &list["nodes"][0];
+    assert_eq!(node["name"], "n1");
+    assert_eq!((&node["connections"], &node["connections_max"]), (&json!(1), &json!(77)));
+    assert_eq!(
+        (&node["store"]["status"], &node["bus"], &node["draining"]),
+        (&json!("ok"), &Value::Null, &json!(false))
+    );
+    assert!(node["started"].as_str().is_some_and(|time| time.ends_with('Z')), "{node}");
+    assert!(node["counters"]["bytes_in"].as_u64().is_some_and(|n_bytes| n_bytes > 0), "{node}");
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_told_so() {
+    let (_data, _broker, admin) = start(&[]);
+    for (method, path, status, code) in [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("GET", "/v2/nodes", 404, "not_found"),
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/$node/status", 404, "not_found"),
+        ("POST", "/v1/nodes", 405, "method_not_allowed"),
+        ("DELETE", "/v1/whoami", 405, "method_not_allowed"),
+        ("GET", "/v1/nodes?colour=red", 400, "bad_request"),
+        ("GET", "/v1/nodes?a=%zz", 400, "bad_request"),
+        ("GET", "/v1/nodes?a=%00", 400, "bad_request"),
+        ("GET", "/v1/%ff", 400, "bad_request"),
+        ("GET", "/v1/nodes/%", 400, "bad_request"),
+    ] {
+        let answer = ask(admin, method, path, &[], "").await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{method} {path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
+        if status == 405 {
+            assert_eq!(answer.headers["allow"], "GET,HEAD", "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_openapi_3_1_and_has_every_route() {
+    let (_data, _broker, admin) = start(&[]);
+    let answer = get(admin, "/v1/openapi.json").await;
+    assert_eq!(answer.body, openapi::to_json());
+    let document = answer.json();
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")), "{document}");
+    for route in table() {
+        let operation = &document["paths"][route.path()][route.method().to_lowercase()];
+        let name = format!("{} {}", route.method(), route.path());
+        assert_eq!(operation["x-role"], route.role.as_str(), "{name}");
+        assert!(operation["summary"].is_string() && operation["operationId"].is_string(), "{name}");
+        for status in ["400", "401", "403", "503"] {
+            assert!(operation["responses"][status].is_object(), "{name} may answer {status}");
+        }
+    }
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+}
+
+#[tokio::test]
+async fn the_command_line_shows_nodes_as_table_and_json() {
+    let (_data, _broker, admin) = start(&["node.name=n1", TOKENS]);
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bongsu"));
+        command.args(arguments).args(["--admin-url", &format!("http://{admin}")]);
+        command.output().expect("it runs")
+    };
+    let table = run(&["nodes", "--admin-token", "viewer"]);
+    let text = String::from_utf8_lossy(&table.stdout);
+    assert!(table.status.success() && text.starts_with("NODE ") && text.contains("\nn1 "), "{text}");
+    let json = run(&["nodes", "--admin-token", "viewer", "--output", "json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["nodes"][0]["name"], "n1");
+    let refused = run(&["nodes"]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("401") && text.contains("token"), "{text}");
+}
