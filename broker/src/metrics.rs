@@ -3,11 +3,13 @@
 mod kind;
 mod refusal;
 mod text;
+mod token;
 
 use bongsu_protocol::reason::{CloseReason, ErrorCode};
 
 pub use kind::{Counter, Gauge, Histogram, Recorded, Unit};
 pub use refusal::Refusal;
+pub use token::TokenRefusal;
 
 /// One metric as it stands now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +143,7 @@ macro_rules! metrics {
             refused: [Counter; Refusal::ALL.len()],
             opened_by: [Counter; Transport::ALL.len()],
             closed_by: [Counter; Transport::ALL.len()],
+            tokens_refused: [Counter; TokenRefusal::ALL.len()],
         }
 
         /// The one instance: metrics are of the process.
@@ -153,6 +156,7 @@ macro_rules! metrics {
             refused: [const { Counter::new() }; Refusal::ALL.len()],
             opened_by: [const { Counter::new() }; Transport::ALL.len()],
             closed_by: [const { Counter::new() }; Transport::ALL.len()],
+            tokens_refused: [const { Counter::new() }; TokenRefusal::ALL.len()],
         };
 
         impl Metrics {
@@ -317,6 +321,16 @@ metrics! {
     webhook_dead = "bongsu_webhook_dead_letters_total";
     /// Messages that were removed before webhooks delivered them.
     webhook_lost = "bongsu_webhook_messages_lost_total";
+    /// Sets of an issuer's public keys that were fetched.
+    jwks_fetched = "bongsu_jwks_fetched_total";
+    /// Fetches of such a set that failed, or brought none that can be taken.
+    jwks_failures = "bongsu_jwks_failures_total";
+    /// Keys in such sets that were left out: secrets, private keys, and what is too weak or makes no sense.
+    jwks_keys_refused = "bongsu_jwks_keys_refused_total";
+    /// Sessions that ended since their token did.
+    tokens_expired = "bongsu_tokens_expired_total";
+    /// Connect tickets that were made.
+    tickets_made = "bongsu_tickets_made_total";
     gauges {
         /// Work queues that clients of this node consume now.
         queues = "bongsu_queues";
@@ -375,7 +389,7 @@ impl Metrics {
     }
 
     /// Metrics with a label.
-    fn labelled(&self) -> [Metric; 4] {
+    fn labelled(&self) -> [Metric; 5] {
         let point = |key, word: String, value| Point { label: Some((key, word)), value };
         let closes = CloseReason::ALL.iter().zip(&self.closes);
         let closes = closes.map(|(reason, counter)| point("reason", reason.to_string(), counter.get()));
@@ -388,8 +402,15 @@ impl Metrics {
         let sessions = sessions.map(|(transport, (opened, closed))| {
             point("transport", transport.name().to_owned(), opened.get().saturating_sub(closed.get()))
         });
+        let tokens = TokenRefusal::ALL.iter().zip(&self.tokens_refused);
+        let tokens = tokens.map(|(why, counter)| point("reason", why.name().to_owned(), counter.get()));
         let metric = |name, help: &str, value| Metric { name, help: help.to_owned(), value };
         [
+            metric(
+                "bongsu_tokens_refused_total",
+                "Tokens that were refused, by reason.",
+                Value::Counter(tokens.collect()),
+            ),
             metric(
                 "bongsu_connections_closed_by_reason_total",
                 "Connections that ended, by reason.",
@@ -438,6 +459,11 @@ impl Metrics {
     /// Counts something that was refused.
     pub fn count_refused(&self, reason: Refusal) {
         self.refused[reason as usize].add(1);
+    }
+
+    /// Counts a token that was refused.
+    pub fn count_token_refused(&self, why: TokenRefusal) {
+        self.tokens_refused[why as usize].add(1);
     }
 
     /// Sessions that are open now.

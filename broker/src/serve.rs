@@ -51,6 +51,11 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
         }
         None => Node::start(settings, Arc::clone(&store), None),
     };
+    let unknown = node.authenticator().without_keys();
+    anyhow::ensure!(
+        unknown.is_empty(),
+        "auth.issuers: the keys of {unknown:?} cannot be read, as told above"
+    );
     let listener = Listener::bind(&node)?;
     let admin = AdminListener::bind(
         &node,
@@ -74,6 +79,8 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
     let retention = tokio::spawn(retention::run(store, Arc::clone(node.policies())));
     let outbox =
         opened.postgres.clone().map(|postgres| tokio::spawn(move_outbox(postgres, Arc::clone(&node))));
+    let keys = Arc::clone(&node);
+    let keys = tokio::spawn(async move { keys.authenticator().keep_keys().await });
     let webhooks = start_webhooks(&node, &opened.store);
     let serving = tokio::spawn(listener.serve(Arc::clone(&node)));
     for listener in stomp {
@@ -89,6 +96,7 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
     // Where the store is away, their registers run out instead.
     let _ = tokio::time::timeout(STORE_DEADLINE, webhooks.stop()).await;
     retention.abort();
+    keys.abort();
     if let Some(outbox) = outbox {
         outbox.abort();
     }

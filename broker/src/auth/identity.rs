@@ -35,6 +35,17 @@ pub struct Limits {
     pub message_bytes: Option<usize>,
 }
 
+/// What an administrator may do: each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Also read and publish messages, disconnect, revoke and block.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
 impl Identity {
     /// Somebody of whom nothing is known but what they may do.
     #[must_use]

@@ -1,24 +1,51 @@
 //! Who a client is and what it may do.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `identity` | what a verified credential says |
+//! | `jwt`, `claims`, `permissions`, `template` | what a signed token says: its envelope, its claims, what it grants, and `{sub}` |
+//! | `keys`, `keyset`, `jwks` | keys, sets of them, and sets behind a URL |
+//! | `issuers` | who signs tokens, by which keys, and what their tokens mean |
+//! | `refused` | why a token is no good |
 
+mod claims;
 mod identity;
+mod issuers;
+mod jwks;
+mod jwt;
+mod keys;
+mod keyset;
+mod permissions;
+mod refused;
+mod template;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use bongsu_protocol::command::Token;
-use bongsu_protocol::reason::{Error, ErrorCode};
+use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::Grants;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::clock;
 use crate::config::Settings;
+use crate::metrics::TokenRefusal;
 
-pub use identity::{Identity, Limits};
+pub use identity::{Identity, Limits, Role};
 
-/// Knows the tokens of the settings.
+use claims::Claims;
+use issuers::{Issuer, Verified};
+use jwt::Unverified;
+use refused::Refused;
+
+/// Knows the tokens of the settings, and those that issuers of the settings sign.
 #[derive(Debug)]
 pub struct Authenticator {
     /// Digest of each token, and whose it is.
     tokens: Vec<([u8; 32], Arc<Identity>)>,
+    issuers: Vec<Issuer>,
     anonymous: Arc<Identity>,
 }
 
@@ -27,12 +54,15 @@ impl Authenticator {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let known = |token: &crate::config::settings::Token| {
+            let subject = token.name.as_str();
+            // Whether the name fits was looked at with the settings: one that does not gets nothing.
+            let fill = |filters| template::fill(filters, subject).unwrap_or_default();
             let grants = Grants {
-                subject: token.name.as_str().to_owned(),
-                subscribe: token.subscribe.clone(),
-                history: token.history.clone(),
-                publish: token.publish.clone(),
-                presence: token.presence.clone(),
+                subject: subject.to_owned(),
+                subscribe: fill(&token.subscribe),
+                history: fill(&token.history),
+                publish: fill(&token.publish),
+                presence: fill(&token.presence),
             };
             (*token.sha256.as_bytes(), Arc::new(Identity::of(grants)))
         };
@@ -46,6 +76,7 @@ impl Authenticator {
         };
         Self {
             tokens: settings.auth.tokens.0.iter().map(known).collect(),
+            issuers: settings.auth.issuers.0.iter().map(Issuer::new).collect(),
             anonymous: Arc::new(Identity::of(anonymous)),
         }
     }
@@ -59,15 +90,42 @@ impl Authenticator {
     /// Whether there is any token that could be known.
     #[must_use]
     pub const fn knows_tokens(&self) -> bool {
-        !self.tokens.is_empty()
+        !self.tokens.is_empty() || !self.issuers.is_empty()
+    }
+
+    /// The issuers whose keys could not be read, by name. A node whose operator said who signs should not start without knowing by what.
+    #[must_use]
+    pub fn without_keys(&self) -> Vec<&str> {
+        self.issuers.iter().filter(|issuer| !issuer.has_keys()).map(Issuer::name).collect()
+    }
+
+    /// Keeps the keys of all issuers fresh. Runs until it is dropped.
+    pub async fn keep_keys(&self) {
+        futures_util::future::join_all(self.issuers.iter().map(Issuer::keep)).await;
     }
 
     /// Whose a token is. It may wait for the keys of its issuer, for as long as an issuer is waited for.
     ///
     /// # Errors
-    /// `unauthenticated` if the token is not known: the client needs another one. `unavailable` if nobody can tell now.
-    #[expect(clippy::unused_async, reason = "the keys of issuers are waited for")]
+    /// `unauthenticated` if the token is no good: the client needs another one, and the text says why. `unavailable` if nobody can tell now.
     pub async fn verify(&self, token: &Token) -> Result<Arc<Identity>, Error> {
+        if let Some(identity) = self.known(token) {
+            return Ok(Arc::clone(identity));
+        }
+        Ok(Arc::new(self.verify_signed(&token.0).await?.identity))
+    }
+
+    /// The role of an administrator whose token an issuer signed; `None` if its issuer gives it none.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn role_of(&self, token: &Token) -> Result<(Arc<Identity>, Option<Role>), Error> {
+        let Verified { identity, role, .. } = self.verify_signed(&token.0).await?;
+        Ok((Arc::new(identity), role))
+    }
+
+    /// Whose a token of the settings is.
+    fn known(&self, token: &Token) -> Option<&Arc<Identity>> {
         let digest: [u8; 32] = Sha256::digest(token.0.as_bytes()).into();
         // Every token is compared, in constant time each: how long it takes says nothing about any of them.
         let mut found = None;
@@ -76,6 +134,28 @@ impl Authenticator {
                 found = Some(identity);
             }
         }
-        found.cloned().ok_or_else(|| Error::new(ErrorCode::Unauthenticated, "this token is not known here"))
+        found
+    }
+
+    /// What a token says that an issuer signed.
+    async fn verify_signed(&self, token: &str) -> Result<Verified, Refused> {
+        if self.issuers.is_empty() || !jwt::is_meant(token) {
+            return Err(Refused::new(TokenRefusal::Unknown, "this token is not known here"));
+        }
+        let token = Unverified::parse(token)?;
+        let claims = Claims::parse(&token.payload)?;
+        let iss = claims.text("iss")?.unwrap_or_default();
+        let mut refused = Refused::new(TokenRefusal::Issuer, "the token's `iss` is no issuer of this broker");
+        for issuer in self.issuers.iter().filter(|issuer| issuer.is_called(&iss)) {
+            let verified = match issuer.judge(&token, &claims, clock::wall()) {
+                Ok(()) => issuer.verify(&token).await.and_then(|()| issuer.read(&claims)),
+                Err(refused) => Err(refused),
+            };
+            match verified {
+                Ok(verified) => return Ok(verified),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 }

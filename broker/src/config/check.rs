@@ -11,6 +11,7 @@ use super::schema::{Origins, Reader, Setting, Spec};
 use super::settings::{Anonymous, Settings, TopicPolicy};
 use super::value::{Grant, Name};
 use super::word::{Forwarding, Port, StorageKind, TopicKind};
+use crate::limits::SAME_ISSUER_MAX;
 
 /// Fills in what depends on the host and on other settings.
 pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
@@ -32,6 +33,11 @@ pub(super) fn derive(settings: &mut Settings, origins: &Origins) {
     for (place, token) in settings.auth.tokens.0.iter_mut().enumerate() {
         if !has_history(&format!("auth.tokens[{place}]")) {
             token.history.clone_from(&token.subscribe);
+        }
+    }
+    for (place, issuer) in settings.auth.issuers.0.iter_mut().enumerate() {
+        if !has_history(&format!("auth.issuers[{place}]")) {
+            issuer.history.clone_from(&issuer.subscribe);
         }
     }
     if !has_history("auth.anonymous") {
@@ -65,7 +71,7 @@ const fn next_port(port: u16) -> u16 {
 fn is_auth_given(settings: &Settings, origins: &Origins) -> bool {
     let anonymous = ["subscribe", "history", "publish", "presence"];
     let says = |field| origins.is_given(&format!("auth.anonymous.{field}"));
-    !settings.auth.tokens.0.is_empty() || anonymous.into_iter().any(says)
+    settings.auth.knows_tokens() || anonymous.into_iter().any(says)
 }
 
 /// The kernel's name for this host where it tells it in a file, else what the shell calls it.
@@ -156,6 +162,7 @@ impl Settings {
         self.validate_proxy(&mut check);
         self.validate_tokens(&mut check);
         self.validate_admin(&mut check);
+        self.validate_issuers(&mut check);
         self.validate_cluster(&mut check);
         self.validate_peers(&mut check);
         self.validate_telemetry(&mut check);
@@ -220,7 +227,7 @@ impl Settings {
             if address.is_some_and(|address| !address.ip().is_loopback())
                 && !is_auth_given(self, check.origins)
             {
-                let rule = "everybody who reaches this address could read and write everything: add auth.tokens, or say \
+                let rule = "everybody who reaches this address could read and write everything: add auth.tokens or auth.issuers, or say \
                      with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or listen on \
                      127.0.0.1";
                 check.fail(key, rule);
@@ -285,6 +292,54 @@ impl Settings {
             if let Some(earlier) = digests.insert(token.sha256, idx) {
                 let rule = format!("auth.tokens[{earlier}] has the same digest: one token has one subject");
                 check.fail(&format!("auth.tokens[{idx}].sha256"), rule);
+            }
+            let lists = [&token.subscribe, &token.history, &token.publish, &token.presence];
+            let uses_subject = |filter: &TopicFilter| filter.as_str().contains("{sub}");
+            if lists.into_iter().flatten().any(uses_subject) && !token.is_level() {
+                let rule = "filters of this token have `{sub}`: its name must be one level of a topic, without `/`, `+`, `#` and `$` in front";
+                check.fail(&format!("auth.tokens[{idx}].name"), rule);
+            }
+        }
+    }
+
+    /// Each issuer has keys from one place, for algorithms that go with them.
+    fn validate_issuers(&self, check: &mut Check<'_>) {
+        for (idx, issuer) in self.auth.issuers.0.iter().enumerate() {
+            let key = |field| format!("auth.issuers[{idx}].{field}");
+            let earlier = &self.auth.issuers.0[..idx];
+            if let Some(same) = earlier.iter().position(|earlier| earlier.name == issuer.name) {
+                check
+                    .fail(&key("name"), format!("auth.issuers[{same}] has the same name: give each its own"));
+            }
+            if earlier.iter().filter(|earlier| earlier.issuer == issuer.issuer).count() >= SAME_ISSUER_MAX {
+                let rule = format!(
+                    "{SAME_ISSUER_MAX} issuers say the same `iss` before this one: each token would be tried with all"
+                );
+                check.fail(&key("issuer"), rule);
+            }
+            let Some(source) = issuer.source() else {
+                let rule = "it takes exactly one of secret_file, public_key_file, jwks_file and jwks_url";
+                check.fail(&key("issuer"), rule);
+                continue;
+            };
+            let is_secret = source == "secret_file";
+            if issuer.algorithms().into_iter().any(|algorithm| algorithm.is_symmetric() != is_secret) {
+                let rule = "HS256, HS384 and HS512 go with secret_file, and all others with public keys: never both, so that nobody signs \
+                            with a public key as if it were a secret";
+                check.fail(&key("algorithms"), rule);
+            }
+            if let Some(url) = &issuer.jwks_url
+                && !(url.is_http() && (url.is_https() || url.is_loopback()))
+            {
+                let rule = "it takes https:// with a host and no user; http:// only to 127.0.0.0/8, [::1] or localhost, since whoever can \
+                            change the answer can sign tokens";
+                check.fail(&key("jwks_url"), rule);
+            }
+            if source != "jwks_url" {
+                let rule = "it belongs to jwks_url: remove it";
+                for field in ["jwks_refresh", "jwks_age_max", "jwks_cooldown"] {
+                    check.fail_if_given(&key(field), rule);
+                }
             }
         }
     }

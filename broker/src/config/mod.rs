@@ -8,6 +8,7 @@
 //! | [`settings`] | every setting with its default, bounds and meaning: the one source of the structs, the checks and the documentation |
 //! | `schema` | the macro and traits that make structs, readers and descriptions out of such a declaration |
 //! | `network`, `prefix`, `ratio`, `url`, `value`, `web`, `word` | the types a setting can have, and how each is written |
+//! | `auth` | the settings of who may do what, which `settings` shows as its own |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
 //! | `live` | the policies that operators change while nodes run |
@@ -15,6 +16,7 @@
 //! | `explain` | the effective values as text, and `docs/configuration.md` |
 //! | `error` | what is wrong, with the key, the value, its origin and what is allowed |
 
+mod auth;
 mod check;
 mod error;
 mod explain;
@@ -51,6 +53,7 @@ pub use web::ScriptUrl;
 pub use word::{
     AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
     Synchronous, TopicKind,
+    Algorithm, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
 };
 
 use schema::{Reader, Setting, Spec};

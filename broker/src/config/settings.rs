@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use bongsu_protocol::topic::{Topic, TopicFilter};
 
+pub use super::auth::{Anonymous, Auth, Issuer, Token};
 use super::network::Network;
 use super::prefix::PathPrefix;
 use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
-use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
+use super::value::{AllowedOrigin, ByteSize, LogFilter, Name};
 use super::web::ScriptUrl;
 use super::word::{
     AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
     Synchronous, TopicKind,
+    Dots, Forwarding, LogFormat, Port, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
 };
 
 settings! {
@@ -210,45 +212,6 @@ settings! {
         pub traces_ratio: Ratio = "0.0" in "0.0"..="1.0";
         /// How often metrics are sent. Traces are sent as often, or sooner where there are many.
         pub interval: Duration = "10s" in "1s"..="10m";
-    }
-
-    /// Who may do what.
-    pub struct Auth {
-        /// Tokens that this node knows. Their digests stand here, so the file holds no secret.
-        pub tokens: Tables<Token>;
-        /// What clients without a token may do.
-        pub anonymous: Anonymous;
-        /// How a handshake without permission ends: `status` answers HTTP 401 or 403, which pages cannot read; `close`
-        /// upgrades and closes with 4401 or 4403 and the reason.
-        pub reject: Reject = "status";
-    }
-
-    /// A token that this node knows.
-    pub struct Token {
-        /// The subject: who publishes with this token.
-        pub name: Name;
-        /// The token's digest.
-        pub sha256: Sha256;
-        /// Of what its bearer may read what comes from now on.
-        pub subscribe: Vec<TopicFilter> = "[]";
-        /// Of what its bearer may read what is kept: history, polls, and every subscription that does not begin with the next message.
-        pub history: Vec<TopicFilter> = "[]" shown "as `subscribe`";
-        /// What its bearer may write.
-        pub publish: Vec<TopicFilter> = "[]";
-        /// Where its bearer may see and join presence.
-        pub presence: Vec<TopicFilter> = "[]";
-    }
-
-    /// What clients without a token may do.
-    pub struct Anonymous {
-        /// Of what they may read what comes from now on.
-        pub subscribe: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
-        /// Of what they may read what is kept.
-        pub history: Vec<TopicFilter> = "[]" shown "as `subscribe`";
-        /// What they may write.
-        pub publish: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
-        /// Where they may see and join presence.
-        pub presence: Vec<TopicFilter> = "[]" shown "`[\"#\"]` while `auth` is empty, else `[]`";
     }
 
     /// Every HTTP request, handshakes among them.

@@ -319,7 +319,7 @@ fn values_that_do_not_go_together_are_told_with_what_to_do() {
     check(
         "stomp.listen = \"0.0.0.0:61613\"",
         "stomp.listen = \"0.0.0.0:61613\" (file:bongsu.toml:1): everybody who reaches this address could read and write \
-         everything: add auth.tokens, or say with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or \
+         everything: add auth.tokens or auth.issuers, or say with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, or \
          listen on 127.0.0.1",
     );
     check(
@@ -364,7 +364,7 @@ fn the_network_needs_permissions_that_somebody_gave() {
         &[("BONGSU_LISTEN", "[::]:8080")],
         &[],
         "listen = \"[::]:8080\" (environment:BONGSU_LISTEN): everybody who reaches this address could read and write \
-         everything: add auth.tokens, or say with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, \
+         everything: add auth.tokens or auth.issuers, or say with auth.anonymous.subscribe and auth.anonymous.publish what anybody may do, \
          or listen on 127.0.0.1",
     );
     let loaded = load("", &[], &["--listen", "0.0.0.0:0", "--set", "auth.anonymous.subscribe=news/#"]);

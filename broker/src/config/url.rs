@@ -53,6 +53,21 @@ impl ServerUrl {
         })
     }
 
+    /// Whether its scheme is `https`.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.parse::<http::Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+    }
+
+    /// Whether its host is this machine for certain: `localhost`, or an address of the loopback.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let Ok(uri) = self.0.parse::<http::Uri>() else { return false };
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    }
+
     /// The whole URL, its password included: for whoever connects, and for nobody else.
     #[must_use]
     pub fn reveal(&self) -> &str {

@@ -15,6 +15,17 @@ macro_rules! words {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $Name { $($(#[doc = $meaning])+ $Variant,)+ }
 
+        impl $Name {
+            /// Every word's meaning, in the order of their declaration.
+            pub const ALL: [Self; [$(Self::$Variant),+].len()] = [$(Self::$Variant),+];
+
+            /// The word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$Variant => $word,)+ }
+            }
+        }
+
         impl Leaf for $Name {
             const FORM: Form = Form::Text;
             fn take(value: &Value) -> Option<Self> {
@@ -37,6 +48,34 @@ macro_rules! words {
 }
 
 words! {
+    /// How a token is signed: RFC 7518, 3.1 and RFC 8037, 3.1.
+    pub enum Algorithm {
+        /// HMAC with SHA-256.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512.
+        Hs512 = "HS512",
+        /// RSA as in PKCS #1, version 1.5, with SHA-256.
+        Rs256 = "RS256",
+        /// The same with SHA-384.
+        Rs384 = "RS384",
+        /// The same with SHA-512.
+        Rs512 = "RS512",
+        /// RSA as in PSS, with SHA-256.
+        Ps256 = "PS256",
+        /// The same with SHA-384.
+        Ps384 = "PS384",
+        /// The same with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA over P-384 with SHA-384.
+        Es384 = "ES384",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+
     /// Which store keeps the logs.
     pub enum StorageKind {
         /// A Postgres database that nodes share.
@@ -153,6 +192,31 @@ impl Item for Port {
             Self::StompTls => "stomp-tls",
             Self::Admin => "admin",
         }
+    }
+}
+
+impl Algorithm {
+    /// The algorithm of that name, as tokens spell it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+
+    /// Whether it signs with a secret that whoever checks has, too.
+    #[must_use]
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+}
+
+impl Item for Algorithm {
+    const PLURAL: &'static str =
+        "algorithms: HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+    fn text(&self) -> &str {
+        self.as_str()
     }
 }
 

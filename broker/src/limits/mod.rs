@@ -3,6 +3,7 @@
 //! What an operator may choose stands in [`config::settings`](crate::config::settings) with its default and its bounds,
 //! and never goes past `bongsu_protocol::limits`, which hold for every peer.
 
+mod auth;
 mod followers;
 mod http;
 mod peers;
@@ -10,6 +11,7 @@ mod registers;
 
 use std::time::Duration;
 
+pub use auth::*;
 pub use followers::*;
 pub use http::*;
 pub use peers::*;

@@ -63,7 +63,7 @@ pub(super) fn origins(allowed: &[AllowedOrigin]) -> anyhow::Result<Origins> {
 
 /// A node on loopback without tokens trusts whoever reaches it: that must not be a page of another machine.
 pub(super) fn own_hosts(settings: &Settings) -> OwnHosts {
-    let trusts_all = settings.listen.ip().to_canonical().is_loopback() && settings.auth.tokens.0.is_empty();
+    let trusts_all = settings.listen.ip().to_canonical().is_loopback() && !settings.auth.knows_tokens();
     if trusts_all { OwnHosts::Loopback } else { OwnHosts::Any }
 }
 
