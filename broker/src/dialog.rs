@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_protocol::codec::{self, Format};
-use bongsu_protocol::event::{Event, Welcome};
+use bongsu_protocol::command::RequestId;
+use bongsu_protocol::event::{Event, TokenExpiring, Welcome};
 use bongsu_protocol::message::Time;
-use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::reason::{CloseReason, Error, Goodbye};
 use bongsu_protocol::session::{self, Bounds, Grants, Session};
 use bongsu_protocol::stomp::{self, Conversation};
 use bytes::Bytes;
@@ -160,6 +161,21 @@ impl Dialog {
                 conversation.handle_bytes(body);
             }
         }
+    }
+
+    /// What came of a token that the client showed; whether the session is its bearer's now.
+    pub fn authenticated(&mut self, id: RequestId, result: Result<Arc<Grants>, Error>) -> bool {
+        let subject = result.as_ref().ok().map(|grants| grants.subject.clone());
+        match self {
+            Self::Native { session, .. } | Self::Echo { session, .. } => session.authenticated(id, result),
+            Self::Stomp(conversation) => conversation.authenticated(id, result),
+        }
+        subject.is_some_and(|subject| self.session().grants().subject == subject)
+    }
+
+    /// Warns the client of the end of its token, where it can be told.
+    pub fn warn_of_token(&mut self, expiring: TokenExpiring) {
+        self.session_mut().push_event(Event::TokenExpiring(expiring));
     }
 
     /// A sign of life that scripts can see, where the protocol has one that the broker may send at any time.

@@ -41,6 +41,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// The client's token ends soon, and with it the connection: show another one of the same subject before.
+    TokenExpiring(TokenExpiring),
     /// Nothing but a sign of life, sent where nothing else was for the heartbeat interval.
     Heartbeat,
     /// The last event of a connection.
@@ -117,6 +119,15 @@ pub struct Published {
     pub position: Option<Position>,
     /// A message with this id was there already, at this position; this one was not stored again.
     pub duplicate: bool,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenExpiring {
+    /// By the node's clock.
+    pub expires_at: Time,
+    /// Milliseconds from now, for clients whose clock is another.
+    pub in_ms: u64,
 }
 
 /// Messages that will not come.

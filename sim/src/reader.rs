@@ -266,7 +266,7 @@ impl Reader {
                 }
                 Event::Reply { id, result } => replies.push((id, result)),
                 Event::Goodbye(goodbye) => self.note(format_args!("is told {}", goodbye.reason)),
-                Event::Welcome(_) | Event::Heartbeat => {}
+                Event::Welcome(_) | Event::Heartbeat | Event::TokenExpiring(_) => {}
             }
         }
         Ok(replies)

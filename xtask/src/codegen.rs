@@ -21,6 +21,7 @@ const READ_FROM_JSON: [&str; 12] = [
     "Published",
     "Reset",
     "Subscribed",
+    "TokenExpiring",
     "TopicPosition",
     "Unsubscribed",
     "Welcome",

@@ -6,9 +6,11 @@
 //! | `jwt`, `claims`, `permissions`, `template` | what a signed token says: its envelope, its claims, what it grants, and `{sub}` |
 //! | `keys`, `keyset`, `jwks` | keys, sets of them, and sets behind a URL |
 //! | `issuers` | who signs tokens, by which keys, and what their tokens mean |
+//! | `expiry` | when a token ends, and the warning before |
 //! | `refused` | why a token is no good |
 
 mod claims;
+mod expiry;
 mod identity;
 mod issuers;
 mod jwks;
@@ -33,6 +35,7 @@ use crate::clock;
 use crate::config::Settings;
 use crate::metrics::TokenRefusal;
 
+pub use expiry::{Due, Expiry, farewell};
 pub use identity::{Identity, Limits, Role};
 
 use claims::Claims;

@@ -26,14 +26,14 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::auth::Identity;
+use crate::auth::{self, Identity};
 use crate::carrier::Carrier;
 use crate::clock;
 use crate::control::{Holder, Place};
 use crate::dialog::{Dialog, Effect, Heard, Language};
 use crate::drain::Phase;
 use crate::events::{Visitor, Witness};
-use crate::metrics::{METRICS, Transport};
+use crate::metrics::{METRICS, TokenRefusal, Transport};
 use crate::node::Node;
 use crate::outbound::Outbound;
 use crate::presence;
@@ -127,6 +127,7 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     if matches!(language, Language::Stomp(_)) {
         timers.await_login();
     }
+    timers.identify(&identity);
     let is_refused = refused.is_some();
     // Whoever speaks STOMP says who it is in its first frame.
     let is_known = matches!(language, Language::Native(_));
@@ -346,13 +347,17 @@ impl Connection {
         match answer {
             Answer::Room => self.publish(),
             Answer::Identified(id, result) => {
-                if let Ok(identity) = &result {
-                    self.place.identify(Arc::clone(identity));
+                let grants = result.clone().map(|identity| Arc::clone(&identity.grants));
+                let is_taken = self.outbound.lock().dialog.authenticated(id, grants);
+                match result {
+                    Ok(identity) if is_taken => {
+                        self.timers.identify(&identity);
+                        self.witness.authenticated(identity.subject());
+                        self.place.identify(identity);
+                    }
+                    Ok(_) => METRICS.count_token_refused(TokenRefusal::OtherSubject),
+                    Err(_) => {}
                 }
-                let grants = result.map(|identity| Arc::clone(&identity.grants));
-                let mut state = self.outbound.lock();
-                state.dialog.tell(|session| session.authenticated(id, grants));
-                self.witness.authenticated(&state.session().grants().subject);
             }
             Answer::LoggedIn(result) => self.handle_login(result),
             Answer::Reply(id, result) => {
@@ -452,6 +457,10 @@ impl Connection {
             }
             Due::Stranger => {
                 self.close(CloseReason::ProtocolError, "no CONNECT came in time");
+                None
+            }
+            Due::Expired => {
+                self.outbound.lock().dialog.close(auth::farewell());
                 None
             }
             Due::Leave => {

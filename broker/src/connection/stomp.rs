@@ -62,11 +62,13 @@ impl Connection {
     /// Takes who a client is by its first frame, or why it is refused.
     pub(super) fn handle_login(&mut self, result: Result<Option<Arc<Identity>>, Error>) {
         if let Ok(Some(identity)) = &result {
+            self.timers.identify(identity);
             self.place.identify(Arc::clone(identity));
         }
         let grants = result.map(|identity| identity.map(|identity| Arc::clone(&identity.grants)));
         let mut state = self.outbound.lock();
         if let Some(conversation) = state.dialog.stomp() {
+            conversation.token_expires(self.timers.token_expires());
             conversation.verified(grants);
         }
         let is_known = !state.dialog.is_closing();

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bongsu_protocol::message::Time;
+
+use crate::auth::{self, Expiry, Identity};
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
@@ -27,6 +30,8 @@ pub(super) struct Timers {
     leave_at: Option<Duration>,
     /// When a STOMP client that did not log in is sent away.
     login_by: Option<Duration>,
+    /// When the client's token ends. Boxed, since most of the time nobody looks at it.
+    token: Option<Box<Expiry>>,
     /// What a STOMP client agreed to. Boxed, so that other connections do not pay for it.
     beats: Option<Box<Beats>>,
     peer_closed: bool,
@@ -47,6 +52,8 @@ pub(super) enum Due {
     Leave,
     /// The socket takes nothing.
     Stuck,
+    /// The client's token has ended.
+    Expired,
     /// The other side had its time to close.
     Over,
 }
@@ -62,6 +69,7 @@ impl Timers {
             over_at: None,
             leave_at: None,
             login_by: None,
+            token: None,
             beats: None,
             peer_closed: false,
         }
@@ -75,6 +83,16 @@ impl Timers {
     /// The client logged in, or was refused.
     pub(super) const fn handle_login(&mut self) {
         self.login_by = None;
+    }
+
+    /// The client is this one from now on, for as long as its token says.
+    pub(super) fn identify(&mut self, identity: &Identity) {
+        self.token = Expiry::of(identity).map(Box::new);
+    }
+
+    /// When the client's token ends; `None` if it does not.
+    pub(super) fn token_expires(&self) -> Option<Time> {
+        self.token.as_ref().map(|token| token.expires_at())
     }
 
     /// Both sides agreed on heart-beats.
@@ -139,7 +157,8 @@ impl Timers {
         let dead_at = self.dead_at(state);
         let reader_at = state.session().poll_timeout();
         let beat_at = self.beats.as_ref().and_then(|beats| beats.next_due());
-        let ends = [self.go_away_at, self.over_at, self.leave_at, self.login_by];
+        let token_at = self.token.as_ref().map(|token| token.next_due());
+        let ends = [token_at, self.go_away_at, self.over_at, self.leave_at, self.login_by];
         [self.ping_at, stuck_at, dead_at, reader_at, beat_at].into_iter().chain(ends).flatten().min()
     }
 
@@ -173,6 +192,14 @@ impl Timers {
         if self.go_away_at.is_some_and(|at| now >= at) {
             self.go_away_at = None;
             return Due::GoAway;
+        }
+        match self.token.as_mut().and_then(|token| token.take_due(now)) {
+            Some(auth::Due::Warning(expiring)) => state.dialog.warn_of_token(expiring),
+            Some(auth::Due::End) => {
+                self.token = None;
+                return Due::Expired;
+            }
+            None => {}
         }
         if let Some(beats) = &mut self.beats {
             if beats.is_dead(now) {

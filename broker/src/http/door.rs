@@ -11,9 +11,11 @@ use bongsu_protocol::session::Grants;
 use bongsu_protocol::topic::{InvalidTopic, Topic};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::problem::Problem;
-use crate::auth::Identity;
+use crate::auth::{Expiry, Identity};
+use crate::clock;
 use crate::node::Node;
 use crate::websocket::handshake::{self, Origins, OwnHosts};
 
@@ -138,6 +140,12 @@ impl Caller {
     /// Refuses whoever may not write the topic.
     pub(super) fn check_write(&self, topic: &Topic) -> Result<(), Problem> {
         if self.grants().may_publish(topic) { Ok(()) } else { Err(self.denied()) }
+    }
+
+    /// Until when a request of its bearer may wait, that would wait until then: no longer than its token holds.
+    pub(super) fn may_wait_until(&self, until: Instant) -> Instant {
+        let token = Expiry::of(&self.identity).map(|token| clock::instant(token.ends_at()));
+        token.map_or(until, |at| at.min(until))
     }
 
     pub(super) fn denied(&self) -> Problem {

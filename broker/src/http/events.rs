@@ -34,6 +34,7 @@ use super::door::{Caller, Door};
 use super::problem::Problem;
 use super::reader::{Reader, Woken};
 use super::stream::{Streams, is_end};
+use crate::auth::{Due, Expiry, farewell};
 use crate::chance;
 use crate::clock;
 use crate::control::Holder;
@@ -164,6 +165,8 @@ struct Stream {
     heartbeat_at: Instant,
     /// When the reader is sent away since the node goes away.
     leaves_at: Option<Instant>,
+    /// When the reader's token ends.
+    token: Option<Expiry>,
     /// When the answer has lasted as long as its client wanted.
     ends_at: Option<Instant>,
     /// What a bookmark says holds for all topics. Not so while a reader that came with positions of its own has not read from all of them.
@@ -204,6 +207,7 @@ impl Stream {
             pending,
             heartbeat_at: next_heartbeat(),
             leaves_at: None,
+            token: Expiry::of(&caller.identity),
             ends_at: max_age.map(|age| clock::instant(clock::monotonic() + age)),
             has_bookmark,
             is_over: false,
@@ -234,7 +238,8 @@ impl Stream {
     }
 
     async fn wait(&mut self) {
-        let ends = [self.leaves_at, self.ends_at].into_iter().flatten();
+        let token_at = self.token.as_ref().map(|token| clock::instant(token.next_due()));
+        let ends = [self.leaves_at, self.ends_at, token_at].into_iter().flatten();
         let until = ends.fold(self.heartbeat_at, Instant::min);
         let woken = self.reader.wait(until).await;
         let now = clock::instant(clock::monotonic());
@@ -251,7 +256,30 @@ impl Stream {
                 self.end(Goodbye { retry_after_ms, ..goodbye });
             }
             Woken::Due if is_due(self.ends_at) => self.end_of_age(),
+            Woken::Due if is_due(token_at) => self.look_at_token(),
             Woken::Due => self.beat(),
+        }
+    }
+
+    /// Warns of the end of the token, or ends with it. The reader comes again with another one and its newest bookmark, and misses nothing:
+    /// a token for an answer under way would have to find the node that makes it.
+    fn look_at_token(&mut self) {
+        let due = self.token.as_mut().and_then(|token| token.take_due(clock::monotonic()));
+        match due {
+            Some(Due::Warning(expiring)) => {
+                let mut bytes = BytesMut::new();
+                encode_event(self.shape, &Event::TokenExpiring(expiring), &mut bytes);
+                self.pending.push_back(bytes.freeze());
+            }
+            Some(Due::End) => {
+                let mut bytes = BytesMut::new();
+                self.put_bookmark(&mut bytes);
+                if !bytes.is_empty() {
+                    self.pending.push_back(bytes.freeze());
+                }
+                self.end(farewell());
+            }
+            None => {}
         }
     }
 

@@ -97,10 +97,11 @@ async fn poll(
             .map_err(|error| Problem::bad_request(format!("{{\"topics\": {{topic: position}}}}: {error}")))?;
         (places_of(&streams, &caller, &asked).await?, asked.wait_ms, parking)
     };
-    drop(caller);
     let node = Arc::clone(streams.node());
     let longest = node.settings().http.long_poll_timeout;
     let until = clock::instant(clock::monotonic() + Duration::from_millis(wait).min(longest));
+    let until = caller.may_wait_until(until);
+    drop(caller);
     let mut waiting = None;
     let mut phase = node.drain().subscribe();
     let (found, is_draining) = loop {

@@ -36,5 +36,8 @@ pub const KEY_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Issuers whose tokens name the same `iss`: 4, so that a token costs at most as many signatures. More are refused at start.
 pub const SAME_ISSUER_MAX: usize = 4;
 
+/// How long before its end the bearer of a token is warned: 60 s, enough to get another one from a server that is busy.
+pub const TOKEN_WARNING: Duration = Duration::from_secs(60);
+
 /// Bits of an RSA key: what ring checks signatures with.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

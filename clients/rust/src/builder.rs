@@ -11,7 +11,7 @@ use crate::limits::{
     SUBSCRIPTION_BYTES_DEFAULT, WINDOW_BYTES_DEFAULT,
 };
 
-type TokenFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+pub(crate) type TokenFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
 
 /// Gives the token for each connection.
 #[derive(Clone)]
@@ -55,7 +55,8 @@ impl Builder {
         }
     }
 
-    /// Asks for a token before each connection, so that it is never an old one. Default: none, an anonymous client.
+    /// Asks for a token before each connection, and again when the broker warns that it ends soon, so that it is never an old one.
+    /// Default: none, an anonymous client.
     ///
     /// When the broker ends a connection because its token ran out, the client asks again and connects again. An error is one failed
     /// attempt to connect: the next one asks again.

@@ -5,13 +5,14 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bongsu_protocol::command::{Command, Token};
 use bongsu_protocol::event::{Event, Welcome};
 use bongsu_protocol::reason::Reconnect;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::builder::Builder;
+use crate::builder::{Builder, TokenFuture};
 use crate::call::{Ask, Waiter};
 use crate::connection::{self, Connection, Happened};
 use crate::engine::{Engine, Output, SubscriptionId, Time};
@@ -55,6 +56,8 @@ pub(crate) struct Driver {
     state: watch::Sender<State>,
     /// The zero of the engine's time.
     zero: Instant,
+    /// Fetches another token, for the connection that there is.
+    refreshing: Option<TokenFuture>,
     /// The client is to be closed: when at the latest, and whom to tell.
     closing: Option<(Instant, Vec<oneshot::Sender<()>>)>,
 }
@@ -78,6 +81,7 @@ impl Driver {
             attention,
             state,
             zero,
+            refreshing: None,
             closing: None,
             options,
         }
@@ -102,6 +106,7 @@ impl Driver {
                 biased;
                 // Rare, and it must not wait for a busy socket to pause.
                 () = self.attention.notified() => self.check_mailboxes(),
+                token = fetched(&mut self.refreshing) => self.show(token),
                 event = self.link.next(reads) => {
                     if let Err(cause) = self.handle_link(event) {
                         return self.end(Some(cause)).await;
@@ -202,7 +207,26 @@ impl Driver {
                     }
                     mailbox.end();
                 }
+                Output::TokenExpiring => {
+                    // Without a source, the application was told by whoever gave it the token.
+                    let source = self.options.token.as_ref();
+                    self.refreshing = source.map(|source| (source.0)());
+                }
             }
+        }
+    }
+
+    /// Shows the broker another token. Where that fails, the connection ends with the old one, and the next one asks for a token anyway.
+    fn show(&mut self, token: Result<String, String>) {
+        self.refreshing = None;
+        match token {
+            Ok(token) => {
+                // Nobody waits for the answer.
+                let (reply, _) = oneshot::channel();
+                let command = Command::Authenticate(Token(token));
+                self.engine.call(self.now(), command, Waiter { reply, _permit: None });
+            }
+            Err(error) => tracing::warn!(error, "no token that could take the place of the one that ends"),
         }
     }
 
@@ -261,6 +285,7 @@ impl Driver {
     fn lose(&mut self, cause: Disconnected) -> Result<(), Arc<Disconnected>> {
         if let Link::Open(connection) = &self.link {
             self.engine.handle_lost();
+            self.refreshing = None;
             if connection.since.elapsed() >= CONNECTION_PROVEN {
                 self.backoff.reset();
             }
@@ -312,6 +337,14 @@ impl Link {
             }
             Self::Open(connection) => LinkEvent::Connection(connection.next(reads).await),
         }
+    }
+}
+
+/// The token that is fetched, once it is there.
+async fn fetched(refreshing: &mut Option<TokenFuture>) -> Result<String, String> {
+    match refreshing {
+        Some(token) => token.await,
+        None => pending().await,
     }
 }
 

@@ -169,7 +169,9 @@ export class Link {
             openWhenComplete();
           },
           onEvent: (event, size) => {
-            if (generation === this.#generation) this.#handlers.onEvent(event, size);
+            if (generation !== this.#generation) return;
+            if (event.kind === "tokenExpiring") return this.#replaceToken();
+            this.#handlers.onEvent(event, size);
           },
           onEnd: (ending) => this.#ended(generation, ending),
         },
@@ -207,6 +209,12 @@ export class Link {
     await new Promise<void>((resolve, reject) => {
       this.#authenticate(connection, token, (error) => (error === undefined ? resolve() : reject(error)));
     });
+  }
+
+  /** Shows the next token before the old one ends. Where that fails, the connection ends, and the next one fetches a token anyway. */
+  #replaceToken(): void {
+    if (typeof this.#options.token !== "function") return;
+    this.refreshToken().catch(() => {});
   }
 
   #opened(session: Session): void {

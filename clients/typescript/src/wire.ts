@@ -68,6 +68,7 @@ export type ServerEvent =
   | { readonly kind: "reset"; readonly topic: string; readonly epoch: number }
   | { readonly kind: "unsubscribed"; readonly filter: string; readonly error: BongsuError }
   | { readonly kind: "heartbeat" }
+  | { readonly kind: "tokenExpiring"; readonly inMs: number }
   | { readonly kind: "goodbye"; readonly goodbye: Goodbye };
 
 export interface Json {
@@ -160,6 +161,9 @@ function decodeEvent(event: Json): ServerEvent | undefined {
   if (event["unsubscribed"] !== undefined) {
     const ended = object(event["unsubscribed"], "unsubscribed");
     return { kind: "unsubscribed", filter: text(ended, "filter"), error: decodeError(ended["error"]) };
+  }
+  if (event["tokenExpiring"] !== undefined) {
+    return { kind: "tokenExpiring", inMs: integer(object(event["tokenExpiring"], "tokenExpiring"), "inMs") };
   }
   if (event["goodbye"] !== undefined) {
     return { kind: "goodbye", goodbye: decodeGoodbye(object(event["goodbye"], "goodbye")) };

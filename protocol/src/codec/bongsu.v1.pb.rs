@@ -174,7 +174,7 @@ pub struct ServerFrame {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
-    #[prost(oneof = "event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub event: ::core::option::Option<event::Event>,
 }
 /// Nested message and enum types in `Event`.
@@ -197,6 +197,8 @@ pub mod event {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "8")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "9")]
+        TokenExpiring(super::TokenExpiring),
     }
 }
 #[derive(::serde::Deserialize)]
@@ -418,6 +420,15 @@ pub struct Unsubscribed {
     pub filter: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub error: ::core::option::Option<Error>,
+}
+#[derive(::serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenExpiring {
+    #[prost(uint64, tag = "1")]
+    pub expires_at: u64,
+    #[prost(uint64, tag = "2")]
+    pub in_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}

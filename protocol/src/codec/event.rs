@@ -7,7 +7,9 @@ use super::request::{
 };
 use super::{Malformed, pb};
 use crate::command::RequestId;
-use crate::event::{Event, Lost, LostRange, Member, Page, Published, Reply, Subscribed, Welcome};
+use crate::event::{
+    Event, Lost, LostRange, Member, Page, Published, Reply, Subscribed, TokenExpiring, Welcome,
+};
 use crate::message::{Delivery, Time};
 use crate::position::{Epoch, Offset};
 use crate::reason::{CloseReason, Error, ErrorCode, Goodbye, Reconnect};
@@ -55,6 +57,10 @@ fn take(tree: pb::event::Event) -> Result<Option<Event>, Error> {
             Event::Unsubscribed { filter: filter(&tree.filter)?, error: failure(error)? }
         }
         Tree::Heartbeat(pb::Heartbeat {}) => Event::Heartbeat,
+        Tree::TokenExpiring(tree) => Event::TokenExpiring(TokenExpiring {
+            expires_at: time(tree.expires_at)?,
+            in_ms: integer("time left", tree.in_ms)?,
+        }),
         Tree::Goodbye(tree) => Event::Goodbye(goodbye(tree)?),
     }))
 }
@@ -218,6 +224,9 @@ pub(super) fn event_tree(event: &Event) -> pb::event::Event {
             error: Some(error_tree(error)),
         }),
         Event::Heartbeat => Tree::Heartbeat(pb::Heartbeat {}),
+        Event::TokenExpiring(TokenExpiring { expires_at, in_ms }) => {
+            Tree::TokenExpiring(pb::TokenExpiring { expires_at: expires_at.0, in_ms: *in_ms })
+        }
         Event::Goodbye(goodbye) => Tree::Goodbye(pb::Goodbye {
             reason: goodbye.reason.as_str().to_owned(),
             text: goodbye.text.clone(),

@@ -104,6 +104,7 @@ pub fn encode_event(shape: Shape, event: &Event, out: &mut BytesMut) {
         }
         Event::Heartbeat => "",
         Event::Lost(_) => "gap",
+        Event::TokenExpiring(_) => "token",
         Event::Reset { .. } => "reset",
         Event::Unsubscribed { .. } => "unsubscribed",
         Event::Goodbye(goodbye) => {

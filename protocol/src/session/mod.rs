@@ -295,11 +295,19 @@ impl<D: Clone> Session<D> {
         }
     }
 
-    /// What came of an [`Effect::Authenticate`]. Subscriptions that are no longer allowed end.
+    /// What came of an [`Effect::Authenticate`]. Subscriptions that are no longer allowed end. A session is one subject's as long as it
+    /// lasts: a token of another one is refused, and the one before still holds.
     pub fn authenticated(&mut self, id: RequestId, result: Result<impl Into<Arc<Grants>>, Error>) {
+        let result = result.map(Into::into).and_then(|grants: Arc<Grants>| {
+            if self.grants.subject.is_empty() || self.grants.subject == grants.subject {
+                return Ok(grants);
+            }
+            let text = "this token names another subject than the one before: connect anew with it";
+            Err(Error::new(ErrorCode::Forbidden, text))
+        });
         match result {
             Ok(grants) => {
-                self.grants = grants.into();
+                self.grants = grants;
                 let subject = self.grants.subject.clone();
                 self.reply(id, Ok(Reply::Authenticated { subject }));
                 self.end_forbidden();

@@ -91,6 +91,7 @@ fn payload_bytes(event: &Event) -> usize {
         | Event::Lost(_)
         | Event::Reset { .. }
         | Event::Unsubscribed { .. }
+        | Event::TokenExpiring(_)
         | Event::Heartbeat
         | Event::Goodbye(_) => 0,
     }

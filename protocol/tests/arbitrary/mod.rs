@@ -6,7 +6,8 @@ use bongsu_protocol::command::{
     Command, HistoryQuery, HistoryRange, Request, RequestId, Start, Subscription, Token,
 };
 use bongsu_protocol::event::{
-    Event, Lost, LostRange, Member, Page, PresenceChange, Published, Reply, Subscribed, Welcome,
+    Event, Lost, LostRange, Member, Page, PresenceChange, Published, Reply, Subscribed, TokenExpiring,
+    Welcome,
 };
 use bongsu_protocol::limits::INTEGER_MAX;
 use bongsu_protocol::message::{Delivery, Message, NewMessage, Time};
@@ -139,6 +140,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         1 => (topic(), integer()).prop_map(|(topic, epoch)| Event::Reset { topic, epoch: Epoch(epoch) }),
         1 => (filter(), error()).prop_map(|(filter, error)| Event::Unsubscribed { filter, error }),
         1 => Just(Event::Heartbeat),
+        1 => (time(), integer())
+            .prop_map(|(expires_at, in_ms)| Event::TokenExpiring(TokenExpiring { expires_at, in_ms })),
         1 => goodbye(),
     ]
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bongsu_protocol::command::RequestId;
-use bongsu_protocol::event::{Event, Lost, LostRange, Member, Page, Published, Reply, Subscribed, Welcome};
+use bongsu_protocol::event::{
+    Event, Lost, LostRange, Member, Page, Published, Reply, Subscribed, TokenExpiring, Welcome,
+};
 use bongsu_protocol::message::{Delivery, Message, Time};
 use bongsu_protocol::position::{Epoch, Offset, Position};
 use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
@@ -181,6 +183,7 @@ fn others() -> Vec<(&'static str, Event)> {
         ("reset", Event::Reset { topic: topic("chat/room/42"), epoch: Epoch(4) }),
         ("unsubscribed", Event::Unsubscribed { filter: filter("chat/#"), error: revoked }),
         ("heartbeat", Event::Heartbeat),
+        ("token expiring", Event::TokenExpiring(TokenExpiring { expires_at: NOON, in_ms: 60_000 })),
     ]
 }
 

@@ -23,6 +23,7 @@ use super::view::{State, View};
 use crate::chance;
 use crate::clock;
 use crate::drain::Phase;
+use crate::http::door::Caller;
 use crate::http::parking::Parking;
 use crate::http::problem::Problem;
 use crate::limits::{EVENT_SOURCE_HEARTBEAT, STREAM_SSE_LIFETIME};
@@ -50,7 +51,7 @@ enum Woken {
 impl Streams {
     pub(super) async fn long_poll(
         self: &Arc<Self>,
-        is_anonymous: bool,
+        caller: &Caller,
         view: Arc<View>,
         wanted: &Wanted,
         parking: &Parking,
@@ -63,6 +64,7 @@ impl Streams {
         let until = clock::instant(
             clock::monotonic() + wanted.patience.map_or(longest, |patience| patience.min(longest)),
         );
+        let until = caller.may_wait_until(until);
         let woken = wait(&mut state, &mut self.node().drain().subscribe(), from.place, until).await;
         if woken == Woken::Gone {
             return Err(Problem::not_found("this stream was deleted"));
@@ -82,7 +84,7 @@ impl Streams {
             }
             *response.status_mut() = StatusCode::NO_CONTENT;
         } else {
-            headers.insert(header::CACHE_CONTROL, keep(is_anonymous, &chunk));
+            headers.insert(header::CACHE_CONTROL, keep(caller.is_anonymous, &chunk));
             *response.body_mut() = Body::from(chunk.body);
         }
         Ok(response)
@@ -90,6 +92,7 @@ impl Streams {
 
     pub(super) fn event_source(
         self: &Arc<Self>,
+        caller: &Caller,
         view: Arc<View>,
         wanted: &Wanted,
     ) -> Result<Response, Problem> {
@@ -104,7 +107,7 @@ impl Streams {
             view,
             from,
             cursor: wanted.cursor,
-            until: clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME),
+            until: caller.may_wait_until(clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME)),
             stage: Stage::Beginning,
         };
         let events = futures_util::stream::unfold(source, |mut source| async move {

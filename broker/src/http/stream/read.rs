@@ -121,14 +121,12 @@ impl Streams {
         self.note_touch(&view);
         match wanted.live {
             Live::No => self.catch_up(&caller, &view, &wanted, &parts.headers).await,
-            Live::EventSource => self.event_source(view, &wanted),
+            Live::EventSource => self.event_source(&caller, view, &wanted),
             Live::LongPoll => {
                 let parking = parts.extensions.remove().unwrap_or_default();
                 // What came with the request is slices of the connection's buffer, which would stay as long as the poll.
                 drop(parts);
-                let is_anonymous = caller.is_anonymous;
-                drop(caller);
-                self.long_poll(is_anonymous, view, &wanted, &parking).await
+                self.long_poll(&caller, view, &wanted, &parking).await
             }
         }
     }

@@ -58,6 +58,8 @@ pub(crate) enum Output<W> {
     Item(SubscriptionId, Item),
     /// The last item of a subscription, which exists no more.
     Ended(SubscriptionId, Error),
+    /// The connection ends soon, unless another token is shown.
+    TokenExpiring,
 }
 
 /// See the [module](self).
@@ -289,6 +291,10 @@ impl<W> Engine<W> {
     pub(crate) fn handle_event(&mut self, now: Time, event: Event) -> Result<(), Disconnected> {
         match event {
             Event::Welcome(_) | Event::Heartbeat => Ok(()),
+            Event::TokenExpiring(_) => {
+                self.outputs.push_back(Output::TokenExpiring);
+                Ok(())
+            }
             Event::Goodbye(goodbye) => Err(Disconnected::Goodbye(goodbye)),
             Event::Reply { id, result } => self.handle_reply(now, id, result),
             Event::Delivery(delivery) => {

@@ -94,6 +94,8 @@ struct AnyEvent<'a> {
     reset: Option<pb::Reset>,
     unsubscribed: Option<pb::Unsubscribed>,
     heartbeat: Option<Nothing>,
+    #[serde(rename = "tokenExpiring")]
+    token_expiring: Option<pb::TokenExpiring>,
     goodbye: Option<pb::Goodbye>,
 }
 
@@ -201,6 +203,7 @@ impl AnyEvent<'_> {
             self.reset.map(Tree::Reset),
             self.unsubscribed.map(Tree::Unsubscribed),
             self.heartbeat.map(|_| Tree::Heartbeat(pb::Heartbeat {})),
+            self.token_expiring.map(Tree::TokenExpiring),
             self.goodbye.map(Tree::Goodbye),
         ];
         Ok(known.into_iter().flatten().next())

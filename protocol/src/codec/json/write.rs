@@ -9,7 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::payload::{Form, embeddable};
 use crate::codec::event::reconnect_name;
 use crate::command::{Command, HistoryQuery, HistoryRange, Request, Start, Subscription};
-use crate::event::{Event, Lost, Member, Page, Published, Reply, Subscribed, Welcome};
+use crate::event::{Event, Lost, Member, Page, Published, Reply, Subscribed, TokenExpiring, Welcome};
 use crate::message::{Delivery, Message, NewMessage};
 use crate::position::Position;
 use crate::reason::{Error, Goodbye};
@@ -236,6 +236,7 @@ impl Serialize for Json<'_, Event> {
                 named("unsubscribed", &Unsubscribed { filter: filter.as_str(), error }).serialize(serializer)
             }
             Event::Heartbeat => named("heartbeat", &Nothing).serialize(serializer),
+            Event::TokenExpiring(expiring) => named("tokenExpiring", &Json(expiring)).serialize(serializer),
             Event::Goodbye(goodbye) => named("goodbye", &Json(goodbye)).serialize(serializer),
         }
     }
@@ -448,6 +449,15 @@ impl Serialize for Json<'_, Error> {
 
 fn put_retry_after<M: SerializeMap>(retry_after_ms: Option<u64>, map: &mut M) -> Result<(), M::Error> {
     retry_after_ms.map_or(Ok(()), |milliseconds| map.serialize_entry("retryAfterMs", &milliseconds))
+}
+
+impl Serialize for Json<'_, TokenExpiring> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("expiresAt", &self.0.expires_at.0)?;
+        map.serialize_entry("inMs", &self.0.in_ms)?;
+        map.end()
+    }
 }
 
 impl Serialize for Json<'_, Goodbye> {

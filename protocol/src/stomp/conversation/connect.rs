@@ -83,11 +83,7 @@ where
             }
         };
         let mut grants = grants.map(Arc::unwrap_or_clone).unwrap_or_default();
-        // A client may always read what is addressed to itself.
-        let speaker = Speaker { subject: &grants.subject, session: &self.name };
-        let own = own_filters(speaker);
-        grants.subscribe.extend(own.clone());
-        grants.history.extend(own);
+        self.extend(&mut grants);
         let user = grants.subject.clone();
         self.session = Session::new(self.settings.bounds, grants);
         self.state = State::Open;
@@ -103,8 +99,19 @@ where
         if !user.is_empty() {
             headers.push(("user-name", &user));
         }
+        let expires = self.token_expires.map(|at| at.0.to_string());
+        if let Some(expires) = &expires {
+            headers.push(("token-expires", expires));
+        }
         self.push_frame(Command::Connected, &headers);
         self.advance();
+    }
+
+    /// A client may always read what is addressed to itself.
+    pub(super) fn extend(&self, grants: &mut Grants) {
+        let own = own_filters(Speaker { subject: &grants.subject, session: &self.name });
+        grants.subscribe.extend(own.clone());
+        grants.history.extend(own);
     }
 
     /// Each side says how often it can send and how often it wants to hear; the slower of the two numbers holds.

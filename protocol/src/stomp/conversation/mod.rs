@@ -21,6 +21,7 @@ mod receipts;
 mod settle;
 mod subscribe;
 mod subscriptions;
+mod token;
 mod translate;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -101,6 +102,10 @@ pub struct Conversation<D> {
     /// Whole frames in it: receipts for the most part, of which a client that never reads could ask for any number.
     n_frames: usize,
     effects: VecDeque<Effect>,
+    /// The subscription that is told when the client's token ends soon.
+    token_watch: Option<String>,
+    /// When the token of the first frame ends.
+    token_expires: Option<Time>,
     /// Why it ends, once it does.
     close_reason: Option<CloseReason>,
 }
@@ -156,6 +161,8 @@ where
             ready: VecDeque::new(),
             n_frames: 0,
             effects: VecDeque::new(),
+            token_watch: None,
+            token_expires: None,
             close_reason: None,
         }
     }

@@ -12,6 +12,7 @@ use crate::stomp::frame::Frame;
 use crate::stomp::refusal::Refusal;
 
 use super::settle::Acknowledgment;
+use super::token::TOKEN;
 use super::{Conversation, Effect, required, translate};
 
 /// Frames that wait for a COMMIT.
@@ -45,6 +46,9 @@ where
             return Err(Refusal::new("Invalid header", "'message-id' is not allowed on 'SEND'."));
         }
         let destination = required(&frame, "destination", "Missing destination")?;
+        if destination == TOKEN {
+            return self.refresh_token(&frame);
+        }
         let topic = destination::target(destination, self.settings.vocabulary)?;
         let transaction = frame.header("transaction").map(str::to_owned);
         let receipt = frame.header("receipt").map(str::to_owned);

@@ -12,6 +12,7 @@ use crate::stomp::frame::{Frame, Version};
 use crate::stomp::refusal::Refusal;
 use crate::topic::{Topic, TopicFilter};
 
+use super::token::TOKEN;
 use super::{Conversation, Effect, required, translate};
 
 /// Which subscription of a conversation. Never used again for another one.
@@ -115,6 +116,9 @@ where
             None => return Err(Refusal::new("Missing header", "SUBSCRIBE must include an 'id' header")),
         };
         self.check_name(name, "SUBSCRIBE")?;
+        if text == TOKEN {
+            return self.watch_token(frame, name);
+        }
         self.check_count()?;
         let source = destination::source(text, self.settings.vocabulary, self.speaker())?;
         let id = self.next_request();
@@ -193,7 +197,7 @@ where
 
     /// The reader of the answers to a message, made with the first one that wants some there.
     pub(super) fn subscribe_to_replies(&mut self, name: &str, topic: Topic) -> Result<(), Refusal> {
-        if self.subscriptions.named(name).is_some() {
+        if self.subscriptions.named(name).is_some() || self.is_token_watched_by(name) {
             return Ok(());
         }
         self.check_count()?;
@@ -219,6 +223,10 @@ where
             let text = "UNSUBSCRIBE must include a 'destination' or 'id' header";
             return Err(Refusal::new("Missing destination or id", text));
         };
+        if self.unwatch_token(name) {
+            self.done(frame);
+            return Ok(());
+        }
         let key = self.subscriptions.named(name).map(|subscription| subscription.key);
         let Some(subscription) = key.and_then(|key| self.subscriptions.remove(key)) else {
             let text = format!(

@@ -61,6 +61,7 @@ where
                     self.refuse(&Refusal::closing(reason(&error), "Server cancelled subscription", text));
                 }
                 Event::Goodbye(goodbye) => self.close(&goodbye),
+                Event::TokenExpiring(expiring) => self.warn_of_token(expiring),
                 Event::Welcome(_) | Event::Delivery(_) | Event::Heartbeat => {}
             },
         }
