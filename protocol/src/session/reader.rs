@@ -1,10 +1,22 @@
 //! One topic as one session reads it.
+//!
+//! A topic's history may be switched on and off while it is read, not at the same moment on all nodes. A reader goes on as what comes:
+//!
+//! ```text
+//!                 a live message, once everything stored was handed out
+//!   ┌─────────┐ ──────────────────────────────────────────────────────▶ ┌──────┐
+//!   │ durable │                                                         │ live │
+//!   └─────────┘ ◀────────────────────────────────────────────────────── └──────┘
+//!                 a stored message: from where the log was left,
+//!                 else from the time at which the subscription began
+//! ```
 
 use std::collections::VecDeque;
 
 use crate::command::{HistoryQuery, HistoryRange, Start};
 use crate::cursor::{self, Cursor, Step};
 use crate::event::{Event, Lost, LostRange};
+use crate::message::Time;
 use crate::position::{Epoch, Position};
 use crate::topic::Topic;
 
@@ -34,6 +46,15 @@ pub(super) struct Reader<D> {
     /// Whether the topic stands in the session's list of readers that are behind.
     pub(super) listed: bool,
     state: State<D>,
+    /// Live messages that wait for what was stored before them, on a topic whose history was just switched off.
+    waiting: Option<Box<Held<D>>>,
+}
+
+/// What a slow reader of a topic without history may still get, and how many messages it will not.
+#[derive(Debug)]
+struct Held<D> {
+    messages: VecDeque<Sized<D>>,
+    n_dropped: u64,
 }
 
 #[derive(Debug)]
@@ -50,8 +71,12 @@ enum State<D> {
     },
     /// A topic with history.
     Durable(Cursor<Sized<D>>),
-    /// A topic without: what a slow reader may still get, and how many it will not.
-    Live { held: VecDeque<Sized<D>>, n_dropped: u64 },
+    /// A topic without.
+    Live {
+        held: Held<D>,
+        /// Where its log was left, if this reader read it before.
+        left: Option<Position>,
+    },
 }
 
 /// What a reader wants next.
@@ -72,11 +97,19 @@ impl<D: Clone> Reader<D> {
     pub(super) fn starting(from: Start) -> Self {
         match from {
             Start::After(position) => Self::durable(Cursor::new(position)),
-            Start::Latest | Start::Earliest | Start::Last(_) | Start::Time(_) => Self {
-                listed: false,
-                state: State::Starting { from, asked: false, pause_until: None, known: Position::default() },
-            },
+            Start::Latest | Start::Earliest | Start::Last(_) | Start::Time(_) => {
+                Self::in_state(State::Starting {
+                    from,
+                    asked: false,
+                    pause_until: None,
+                    known: Position::default(),
+                })
+            }
         }
+    }
+
+    const fn in_state(state: State<D>) -> Self {
+        Self { listed: false, state, waiting: None }
     }
 
     /// A reader from `start` of a log whose head was read after the feed began.
@@ -99,11 +132,11 @@ impl<D: Clone> Reader<D> {
     }
 
     pub(super) const fn durable(cursor: Cursor<Sized<D>>) -> Self {
-        Self { listed: false, state: State::Durable(cursor) }
+        Self::in_state(State::Durable(cursor))
     }
 
     pub(super) const fn live() -> Self {
-        Self { listed: false, state: State::Live { held: VecDeque::new(), n_dropped: 0 } }
+        Self::in_state(State::Live { held: Held::new(), left: None })
     }
 
     /// What was handed out; `None` on a live topic, or as long as it is not known.
@@ -135,51 +168,73 @@ impl<D: Clone> Reader<D> {
     pub(super) fn is_idle(&self) -> bool {
         match &self.state {
             State::Starting { .. } => false,
-            State::Durable(cursor) => cursor.is_live(),
-            State::Live { held, n_dropped } => held.is_empty() && *n_dropped == 0,
+            State::Durable(cursor) => cursor.is_live() && self.waiting.is_none(),
+            State::Live { held, .. } => held.is_empty(),
         }
     }
 
-    /// Takes a live message of a topic with history. Without room it is only noted: the log has it.
-    pub(super) fn offer(&mut self, position: Position, message: Sized<D>, outbox: &mut Outbox<D>) {
+    /// Takes a live message of a topic with history. Without room it is only noted: the log has it. `since` is a time that no message of
+    /// the topic is before which this reader is to get.
+    pub(super) fn offer(
+        &mut self,
+        position: Position,
+        message: Sized<D>,
+        since: Time,
+        topic: &Topic,
+        outbox: &mut Outbox<D>,
+    ) {
         match &mut self.state {
             State::Starting { known, .. } => *known = (*known).max(position),
             State::Durable(cursor) if outbox.has_room() => {
                 cursor.offer(position, message);
             }
             State::Durable(cursor) => cursor.heads_up(position),
-            State::Live { .. } => {
-                // The topic got history since this reader began. Go on as its reader, right here.
-                let mut cursor = Cursor::live(position.previous());
-                cursor.heads_up(position);
-                self.state = State::Durable(cursor);
+            State::Live { held, left } => {
+                // The topic's history was switched on. What waits came before that, and is little enough to need no room.
+                held.hand_out(topic, outbox, |_| true);
+                self.state = match *left {
+                    Some(left) => {
+                        let mut cursor = Cursor::live(left);
+                        cursor.heads_up(position);
+                        State::Durable(cursor)
+                    }
+                    // This may not be the first message of it: only the log can tell what came since this reader began.
+                    None => State::Starting {
+                        from: Start::Time(since),
+                        asked: false,
+                        pause_until: None,
+                        known: position,
+                    },
+                };
             }
         }
     }
 
     /// Takes a message of a topic without history. False if the policy wants the slow client disconnected.
     pub(super) fn offer_live(&mut self, message: Sized<D>, slow: SlowReader, outbox: &mut Outbox<D>) -> bool {
-        let State::Live { held, n_dropped } = &mut self.state else {
-            // The topic's history was switched off: what comes from here on has no positions.
-            self.state = State::Live { held: VecDeque::new(), n_dropped: 0 };
-            outbox.push_delivery(message.bytes, message.item);
-            return true;
+        self.go_live();
+        let State::Live { held, .. } = &mut self.state else {
+            // The topic's history was switched off. What was stored before goes first, which is no fault of this reader's.
+            let slow = if slow == SlowReader::Disconnect { SlowReader::DropOldest } else { slow };
+            let waiting = self.waiting.get_or_insert_with(|| Box::new(Held::new()));
+            return waiting.hold(message, slow);
         };
         if held.is_empty() && outbox.has_room() {
             outbox.push_delivery(message.bytes, message.item);
             return true;
         }
-        let held_max = match slow {
-            SlowReader::DropOldest => LIVE_HELD_MAX,
-            SlowReader::Conflate => 1,
-            SlowReader::Disconnect => return false,
-        };
-        while held.len() >= held_max {
-            held.pop_front();
-            *n_dropped += 1;
+        held.hold(message, slow)
+    }
+
+    /// Goes on without the log, if everything in it that is known of was handed out: what comes from here on has no positions.
+    fn go_live(&mut self) {
+        if let State::Durable(cursor) = &self.state
+            && cursor.is_live()
+        {
+            let left = Some(cursor.position());
+            let held = self.waiting.take().map_or_else(Held::new, |waiting| *waiting);
+            self.state = State::Live { held, left };
         }
-        held.push_back(message);
-        true
     }
 
     /// There is a message at this position, or, without one, the feed may have lost anything.
@@ -238,18 +293,14 @@ impl<D: Clone> Reader<D> {
                 {
                     push_step(step, topic, outbox);
                 }
-            }
-            State::Live { held, n_dropped } => {
-                while outbox.has_room()
-                    && let Some(message) = held.pop_front()
-                {
-                    if *n_dropped > 0 {
-                        let count = std::mem::take(n_dropped);
-                        outbox.push_event(Event::Lost(Lost { topic: topic.clone(), range: None, count }));
-                    }
-                    outbox.push_delivery(message.bytes, message.item);
+                if self.waiting.is_some() {
+                    self.go_live();
                 }
             }
+            State::Live { .. } => {}
+        }
+        if let State::Live { held, .. } = &mut self.state {
+            held.hand_out(topic, outbox, Outbox::has_room);
         }
     }
 
@@ -291,6 +342,44 @@ impl<D: Clone> Reader<D> {
             State::Durable(cursor) => cursor.poll_timeout(),
             State::Starting { asked: false, pause_until, .. } => *pause_until,
             State::Starting { .. } | State::Live { .. } => None,
+        }
+    }
+}
+
+impl<D> Held<D> {
+    const fn new() -> Self {
+        Self { messages: VecDeque::new(), n_dropped: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.n_dropped == 0
+    }
+
+    /// Keeps a message for later. False if the policy wants the slow client disconnected.
+    fn hold(&mut self, message: Sized<D>, slow: SlowReader) -> bool {
+        let held_max = match slow {
+            SlowReader::DropOldest => LIVE_HELD_MAX,
+            SlowReader::Conflate => 1,
+            SlowReader::Disconnect => return false,
+        };
+        while self.messages.len() >= held_max {
+            self.messages.pop_front();
+            self.n_dropped += 1;
+        }
+        self.messages.push_back(message);
+        true
+    }
+
+    /// Hands out what is kept, as long as there is room for it.
+    fn hand_out(&mut self, topic: &Topic, outbox: &mut Outbox<D>, has_room: impl Fn(&Outbox<D>) -> bool) {
+        while has_room(outbox)
+            && let Some(message) = self.messages.pop_front()
+        {
+            if self.n_dropped > 0 {
+                let count = std::mem::take(&mut self.n_dropped);
+                outbox.push_event(Event::Lost(Lost { topic: topic.clone(), range: None, count }));
+            }
+            outbox.push_delivery(message.bytes, message.item);
         }
     }
 }

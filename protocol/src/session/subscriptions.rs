@@ -299,10 +299,14 @@ impl<D: Clone> Session<D> {
         if self.is_closing() {
             return;
         }
-        if let Some(reader) = self.subscriptions.readers.get_mut(offer.topic) {
+        let Subscriptions { all, readers, .. } = &mut self.subscriptions;
+        if let Some(reader) = readers.get_mut(offer.topic) {
             let message = Sized { bytes: offer.bytes, item: offer.item.clone() };
             if let Some(position) = offer.position {
-                reader.offer(position, message, &mut self.outbox);
+                let matching =
+                    all.iter().filter(|entry| reader.is_live() && entry.filter.matches(offer.topic));
+                let since = matching.map(|entry| entry.since).min().unwrap_or_default();
+                reader.offer(position, message, since, offer.topic, &mut self.outbox);
                 reader.hand_out(offer.topic, &mut self.outbox);
             } else if !reader.offer_live(message, offer.slow_reader, &mut self.outbox) {
                 let text = format!("{} moves faster than this connection reads", offer.topic);
