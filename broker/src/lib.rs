@@ -2,7 +2,12 @@
 //!
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
+<<<<<<< HEAD
 pub mod admin;
+||||||| parent of 6d9db23 (Keep what administrators change in a log)
+=======
+pub mod audit;
+>>>>>>> 6d9db23 (Keep what administrators change in a log)
 pub mod auth;
 pub mod bus;
 pub mod carrier;

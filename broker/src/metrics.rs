@@ -279,6 +279,10 @@ metrics! {
     register_versions = "bongsu_register_versions_total";
     /// Those that it could not read, and passed over: a later version of the broker wrote them.
     registers_unreadable = "bongsu_register_versions_unreadable_total";
+    /// Records of the audit log that this node wrote.
+    audited = "bongsu_audit_records_total";
+    /// Records that could not be kept, so that what they tell of was not done.
+    audit_failed = "bongsu_audit_records_failed_total";
     /// Sessions that an operator's command ended on this node.
     kicked = "bongsu_sessions_kicked_total";
     /// Requests of clients that this node had another one answer.

@@ -4,6 +4,7 @@
 //! and never goes past `bongsu_protocol::limits`, which hold for every peer.
 
 mod auth;
+mod admin;
 mod followers;
 mod http;
 mod peers;
@@ -12,6 +13,7 @@ mod registers;
 use std::time::Duration;
 
 pub use auth::*;
+pub use admin::*;
 pub use followers::*;
 pub use http::*;
 pub use peers::*;

@@ -138,6 +138,12 @@ impl<T: Document> Register<T> {
         self.0.newest.borrow().clone()
     }
 
+    /// Whether the store was looked into: before that, the document is that of a register that nobody ever changed.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        *self.0.looked.borrow()
+    }
+
     /// Tells of every change from now on; changes that follow each other closely may be told as one.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Versioned<T>> {
