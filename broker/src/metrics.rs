@@ -335,7 +335,13 @@ metrics! {
     tokens_expired = "bongsu_tokens_expired_total";
     /// Connect tickets that were made.
     tickets_made = "bongsu_tickets_made_total";
+    /// Times that a new TLS certificate took the place of the one before.
+    tls_reloads = "bongsu_tls_reloads_total";
+    /// Times that the files of the TLS certificate changed to what cannot be used, so that the one before stayed.
+    tls_reload_failures = "bongsu_tls_reload_failures_total";
     gauges {
+        /// When the TLS certificate that new handshakes see ends, in seconds since 1970; 0 without TLS.
+        tls_certificate_expires = "bongsu_tls_certificate_expires_seconds";
         /// Work queues that clients of this node consume now.
         queues = "bongsu_queues";
         /// Connections that hold a place now.

@@ -103,7 +103,9 @@ settings! {
         pub role: AdminRole = "viewer";
     }
 
-    /// TLS in process. Both files or none; with none the listener speaks plain HTTP, for loopback or behind a proxy that ends TLS.
+    /// TLS in process, versions 1.2 and 1.3. Both files or none; with none the listener speaks plain HTTP, for loopback or behind a proxy that
+    /// ends TLS. The files are looked at every 2 s: what they hold then is what new handshakes see, and connections go on. Where it cannot
+    /// be used, the certificate before stays.
     pub struct Tls {
         /// The certificate chain, PEM, the node's own first.
         pub certificate: Option<PathBuf> = "none";

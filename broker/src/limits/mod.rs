@@ -115,6 +115,12 @@ pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that the kernel holds until they are accepted: what Linux allows by default (`net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// The pause between two looks at the files of a TLS certificate: 2 s. A look reads some KiB from the kernel's memory.
+pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Bytes of a file with a TLS certificate or its key: 1 MiB, far more than any chain. A longer one is refused.
+pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Bytes of an HTTP request's header: hyper's buffer for it. A longer one is answered with 431.
 pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
 

@@ -21,7 +21,7 @@ use super::socket::{Refusal, Socket};
 use super::{http1, tls, tune};
 use crate::connection::Duplex;
 use crate::drain::Phase;
-use crate::limits::{HANDSHAKE_TIMEOUT, HTTP_HEADER_BYTES_MAX};
+use crate::limits::HTTP_HEADER_BYTES_MAX;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::peers::Source;
@@ -105,10 +105,9 @@ impl Accepted {
         match tls {
             // Boxed, so that a connection without TLS does not hold the place for one with it.
             None => Box::pin(serve_stream(ways, stream, is_kept)).await,
-            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Box::pin(serve_stream(ways, stream, is_kept)).await,
-                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            Some(tls) => match Box::pin(tls.accept(stream)).await {
+                Ok(stream) => Box::pin(serve_stream(ways, stream, is_kept)).await,
+                Err(error) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
             },
         }
     }

@@ -17,7 +17,7 @@ use crate::config::{Dots, Port};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
 use crate::http::Why;
-use crate::limits::{HANDSHAKE_TIMEOUT, KEEPALIVE_AFTER};
+use crate::limits::KEEPALIVE_AFTER;
 use crate::node::Node;
 
 /// A bound port for STOMP, not yet served.
@@ -107,10 +107,9 @@ impl Accepted {
         }
         let io = match tls {
             None => Io::Tcp(Arc::new(stream)),
-            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Io::Stream(Box::new(stream)),
-                Ok(Err(error)) => return tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
+            Some(tls) => match Box::pin(tls.accept(stream)).await {
+                Ok(stream) => Io::Stream(Box::new(stream)),
+                Err(error) => return tracing::debug!(%error, %peer, "a TLS handshake failed"),
             },
         };
         // Who the client is stands in its first frame.
