@@ -16,7 +16,7 @@ use bongsu::limits::CONTROL_CLOCK_SKEW_MS;
 use bongsu::node::Node;
 use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
@@ -210,8 +210,8 @@ impl Store for Gate {
         self.pass(|store| store.read(query))
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
-        self.pass(|store| store.topics(query))
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
+        self.pass(|store| store.list(query))
     }
 
     fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bongsu::config::Settings;
 use bongsu::node::Node;
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use bongsu_protocol::command::{HistoryQuery, HistoryRange};
 use bongsu_protocol::event::Page;
@@ -132,9 +132,13 @@ impl Store for Stuck {
     fn read(&self, _: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>> {
         Box::pin(pending())
     }
-    fn topics(&self, _: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+    fn list(&self, _: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
         self.n_asked.fetch_add(1, Ordering::Relaxed);
-        if self.lists { Box::pin(ready(Ok(Vec::new()))) } else { Box::pin(pending()) }
+        if self.lists {
+            Box::pin(ready(Ok(Listing { logs: Vec::new(), next: None })))
+        } else {
+            Box::pin(pending())
+        }
     }
     fn changes(&self, _: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
         Box::pin(pending())

@@ -10,7 +10,7 @@
 //! | [`sqlite`] | a store in one SQLite file: for one node, without set-up |
 //! | [`postgres`] | a store in a Postgres database: for any number of nodes |
 //! | `journal` | which logs changed, for the first two |
-//! | `names` | which names a filter can match, for the other two |
+//! | `names` | a walk over names that looks at few of those that a listing does not want, for the other two |
 //! | [`appender`] | group commit: many publishers, one transaction after another |
 
 pub mod appender;

@@ -15,8 +15,8 @@ use futures_util::future::BoxFuture;
 
 use crate::journal::Journal;
 use crate::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, REMOVE_STEP_MAX, Removal, Removed, Retention,
-    Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, LogBounds, REMOVE_STEP_MAX, Removal,
+    Removed, Retention, Store,
 };
 
 /// Keeps logs in memory, for as long as the process lives. Nothing bounds it but retention.
@@ -41,6 +41,8 @@ struct Log {
     messages: VecDeque<Arc<Delivery>>,
     /// The newest message's time, also where it was trimmed.
     time: Time,
+    /// The sum of the sizes of the messages.
+    bytes: u64,
     ids: HashMap<String, Guard>,
 }
 
@@ -79,21 +81,17 @@ impl Store for MemoryStore {
         future::ready(Ok(page)).boxed()
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
         let state = self.lock();
-        let logs = state
+        let mut wanted = state
             .logs
             .iter()
-            .filter(|(topic, _)| query.after.as_ref().is_none_or(|after| *topic > after))
-            .filter(|(topic, _)| query.filter.matches(topic))
-            .take(query.limit)
-            .map(|(topic, log)| LogBounds {
-                topic: topic.clone(),
-                first: log.at(log.first),
-                head: log.at(log.head()),
-            })
-            .collect();
-        future::ready(Ok(logs)).boxed()
+            .filter(|(topic, _)| topic.as_str() >= query.from.as_str())
+            .filter(|(topic, _)| topic.as_str().starts_with(&query.prefix))
+            .filter(|(topic, _)| query.filter.as_ref().is_none_or(|filter| filter.matches(topic)));
+        let logs = wanted.by_ref().take(query.limit).map(|(topic, log)| log.bounds(topic)).collect();
+        let next = wanted.next().map(|(topic, _)| topic.as_str().to_owned());
+        future::ready(Ok(Listing { logs, next })).boxed()
     }
 
     fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
@@ -156,7 +154,7 @@ impl State {
 
 impl Log {
     fn new(epoch: u64) -> Self {
-        Self { epoch, first: 1, messages: VecDeque::new(), time: Time(0), ids: HashMap::new() }
+        Self { epoch, first: 1, messages: VecDeque::new(), time: Time(0), bytes: 0, ids: HashMap::new() }
     }
 
     /// The newest message's offset, also where it was trimmed; 0 if there never was one.
@@ -166,6 +164,16 @@ impl Log {
 
     fn at(&self, offset: u64) -> Position {
         Position::new(self.epoch, offset)
+    }
+
+    fn bounds(&self, topic: &Topic) -> LogBounds {
+        LogBounds {
+            topic: topic.clone(),
+            first: self.at(self.first),
+            head: self.at(self.head()),
+            time: self.time,
+            bytes: self.bytes,
+        }
     }
 
     fn get(&self, offset: u64) -> Option<&Arc<Delivery>> {
@@ -187,6 +195,7 @@ impl Log {
             message: append.message.message,
             erased: false,
         });
+        self.bytes += delivery.message.size_bytes() as u64;
         self.messages.push_back(delivery.clone());
         Appended::Stored(delivery)
     }
@@ -256,7 +265,8 @@ impl Log {
                 removed.more = true;
                 break;
             }
-            self.messages.pop_front();
+            let oldest = self.messages.pop_front();
+            self.bytes -= oldest.map_or(0, |oldest| oldest.message.size_bytes() as u64);
             self.first += 1;
             removed.count += 1;
         }
@@ -268,11 +278,7 @@ impl Log {
         let age_ms = self.messages.front().map_or(0, |oldest| now.0.saturating_sub(oldest.time.0));
         retention.age.is_some_and(|age| u128::from(age_ms) > age.as_millis())
             || retention.count.is_some_and(|count| self.messages.len() as u64 > count)
-            || (retention.bytes.is_some_and(|bytes_max| self.bytes() > bytes_max) && self.messages.len() > 1)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.messages.iter().map(|delivery| delivery.message.size_bytes() as u64).sum()
+            || (retention.bytes.is_some_and(|bytes_max| self.bytes > bytes_max) && self.messages.len() > 1)
     }
 
     fn erase(&mut self, position: Position) -> Removed {
@@ -281,8 +287,11 @@ impl Log {
             self.get(offset).filter(|delivery| !delivery.erased && delivery.position == Some(position));
         let Some(delivery) = found else { return Removed::default() };
         let message = Message { id: delivery.message.id.clone(), ..Message::default() };
+        let n_before = delivery.message.size_bytes() as u64;
+        let n_after = message.size_bytes() as u64;
         let erased = Delivery { message, erased: true, ..Delivery::clone(delivery) };
         let index = offset - self.first;
+        self.bytes = self.bytes + n_after - n_before;
         self.messages[usize::try_from(index).expect("`get` found it at this index")] = Arc::new(erased);
         Removed { count: 1, more: false }
     }

@@ -39,11 +39,40 @@ pub trait Store: Send + Sync + 'static {
     /// As [`append`](Self::append); reading again is always safe.
     fn read(&self, query: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>>;
 
-    /// Lists logs that match a filter, in the order of their names (bytes), after the name given.
+    /// Lists logs, in the order of their names (bytes), as far as a bounded look at the names goes: whoever shows a page to somebody
+    /// waits for no more than that, however many names there are and however few of them are wanted.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>>;
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>>;
+
+    /// Lists logs that match a filter, in the order of their names (bytes), after the name given, however many names that is to look at.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+        Box::pin(async move {
+            let mut logs = Vec::new();
+            let mut from = query.after.as_ref().map_or_else(String::new, ListQuery::after);
+            while logs.len() < query.limit {
+                let limit = query.limit - logs.len();
+                let part = ListQuery {
+                    filter: Some(query.filter.clone()),
+                    prefix: String::new(),
+                    from,
+                    limit,
+                    names_max: usize::MAX,
+                };
+                let listing = self.list(part).await?;
+                logs.extend(listing.logs);
+                match listing.next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            Ok(logs)
+        })
+    }
 
     /// Tells which logs were appended to since an earlier answer, by anyone: how a node that may have missed something learns
     /// what. Without a mark it answers only the mark of this moment.
@@ -115,6 +144,39 @@ pub struct TopicsQuery {
     pub limit: usize,
 }
 
+/// A page of a listing that somebody looks at.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// Which names; `None`: all, also those that begin with `$`.
+    pub filter: Option<TopicFilter>,
+    /// What the names begin with, besides; may end within a level.
+    pub prefix: String,
+    /// Names that are not before this text: [`Listing::next`] of the page before, or empty.
+    pub from: String,
+    /// At most this many logs.
+    pub limit: usize,
+    /// About how many names to look at, at most; a step to another part of the index counts as some of them. `usize::MAX`: as many as
+    /// it takes.
+    pub names_max: usize,
+}
+
+impl ListQuery {
+    /// The smallest text after a topic's name, to list [`from`](Self::from): no name has a control character.
+    #[must_use]
+    pub fn after(topic: &Topic) -> String {
+        format!("{topic}\u{1}")
+    }
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// At most as many as were asked for. May be fewer, even none, though there are more: the look ended before.
+    pub logs: Vec<LogBounds>,
+    /// Where to go on; `None`: there are no more.
+    pub next: Option<String>,
+}
+
 /// A log and how far it reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogBounds {
@@ -124,6 +186,10 @@ pub struct LogBounds {
     pub first: Position,
     /// The newest message's place, also where it was trimmed.
     pub head: Position,
+    /// The newest message's time, also where it was trimmed.
+    pub time: Time,
+    /// The bytes of what is kept: payload, headers, id and content type of each message.
+    pub bytes: u64,
 }
 
 /// Most logs in one answer of [`Store::changes`]: some 10 MiB. When more changed, the answer is not complete.

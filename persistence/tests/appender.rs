@@ -9,7 +9,7 @@ use std::time::Duration;
 use bongsu_persistence::appender::{Appender, AppenderLimits, Failure, MESSAGE_OVERHEAD_BYTES, Submission};
 use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
@@ -78,8 +78,8 @@ impl Store for Told {
         self.memory.read(query)
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
-        self.memory.topics(query)
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
+        self.memory.list(query)
     }
 
     fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {

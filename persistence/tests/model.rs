@@ -10,7 +10,8 @@ use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::postgres::{PostgresOptions, PostgresStore};
 use bongsu_persistence::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Retention, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Retention, Store,
+    TopicsQuery,
 };
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::Page;
@@ -306,8 +307,8 @@ macro_rules! stores {
             fn read(&self, query: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>> {
                 self.store.read(query)
             }
-            fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
-                self.store.topics(query)
+            fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
+                self.store.list(query)
             }
             fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {
                 self.store.changes(since)

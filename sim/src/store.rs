@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bongsu_persistence::memory::MemoryStore;
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store, TopicsQuery,
 };
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
@@ -329,13 +329,14 @@ impl Store for NodeStore {
         .boxed()
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
         let node = self.node;
-        self.call("topics", move |store| {
+        self.call("list", move |store| {
             let filter = query.filter.clone();
-            let logs = at_once(store.primary.topics(query));
-            store.trace.note(format_args!("store node-{node} lists {filter}: {}", logs.len()));
-            logs
+            let listing = at_once(store.primary.list(query));
+            let n_logs = listing.logs.len();
+            store.trace.note(format_args!("store node-{node} lists {filter:?}: {n_logs}"));
+            listing
         })
     }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bongsu_persistence::memory::MemoryStore;
-use bongsu_persistence::store::{Append, Appended, Removal, Removed};
+use bongsu_persistence::store::{Append, Appended, ListQuery, Listing, Removal, Removed};
 use bongsu_protocol::message::{Message, NewMessage, Time};
 use tokio::sync::Notify;
 
@@ -37,8 +37,8 @@ impl Store for Late {
         };
         read.boxed()
     }
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, store::Error>> {
-        self.store.topics(query)
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, store::Error>> {
+        self.store.list(query)
     }
     fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, store::Error>> {
         self.store.changes(since)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bongsu_persistence::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use bongsu_protocol::command::HistoryQuery;
 use bongsu_protocol::event::Page;
@@ -45,8 +45,8 @@ impl Store for MeasuredStore {
         timed(&METRICS.read_seconds, self.0.read(query)).boxed()
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
-        self.0.topics(query)
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
+        self.0.list(query)
     }
 
     fn changes(&self, since: Option<ChangeMark>) -> BoxFuture<'_, Result<Changes, Error>> {

@@ -32,7 +32,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use append::{Batch, KnownTopics};
 use errors::{NO_LOG, code, is_worth_another_try};
@@ -193,7 +193,7 @@ impl Store for PostgresStore {
         async move { self.shared.page(&query).await }.boxed()
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
         async move { self.shared.list(&query).await }.boxed()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::Page;
 use bongsu_protocol::limits::{PAGE_BYTES_MAX, PAGE_MESSAGES_MAX};
-use bongsu_protocol::message::Delivery;
+use bongsu_protocol::message::{Delivery, Time};
 use bongsu_protocol::position::Position;
 use bongsu_protocol::topic::Topic;
 use sqlx::Row;
@@ -16,21 +16,17 @@ use super::Shared;
 use super::errors::{classify, is_end_of_connection, is_worth_another_try};
 use super::pool::Pool;
 use super::rows::{column, message, number};
-use crate::names::Names;
-use crate::store::{CHANGED_MAX, ChangeMark, Changed, Changes, Error, LogBounds, TopicsQuery};
+use crate::names::Walk;
+use crate::store::{CHANGED_MAX, ChangeMark, Changed, Changes, Error, ListQuery, Listing, LogBounds};
 
 /// How often a read is tried: a connection may turn out to be lost, and a partition may be dropped between the look at a log and the
 /// look into it.
 const TRIES: usize = 3;
 
-/// Names that one statement of a listing looks at.
-const NAMES_PER_STATEMENT: i64 = 1024;
-
 const SELECT_PAGE: &str = "select * from bongsu.page($1, $2, $3, $4, $5, $6, $7)";
 const SELECT_RANGE: &str = "select * from bongsu.range($1, $2, $3, $4, $5, $6)";
-const SELECT_NAME: &str = "select epoch, first, head, topic from bongsu.logs where topic = $1";
-const SELECT_NAMES: &str = "select epoch, first, head, topic from bongsu.logs \
-     where topic > $1 and ($3::text is null or topic < $3) order by topic limit $2";
+const SELECT_NAMES: &str = "select epoch, first, head, topic, time, bytes from bongsu.logs \
+     where topic >= $1 and ($3::text is null or topic < $3) order by topic limit $2";
 
 /// Where a page of `bongsu.page` has the columns of messages.
 const PAGE_MESSAGE: usize = 7;
@@ -193,39 +189,18 @@ impl Shared {
         )))
     }
 
-    pub(super) async fn list(&self, query: &TopicsQuery) -> Result<Vec<LogBounds>, Error> {
-        let names = Names::of(&query.filter);
-        let mut logs = Vec::new();
-        if let Some(name) = &names.one
-            && query.limit > 0
-            && query.after.as_ref().is_none_or(|after| name.as_str() > after.as_str())
-        {
-            let rows = fetch(&self.primary, || sqlx::query(SELECT_NAME).bind(name.clone())).await?;
-            for row in &rows {
-                logs.push(bounds(row).map_err(|error| classify(self.primary.name(), &error))?);
-            }
-        }
-        let Some(below) = names.below else { return Ok(logs) };
-        // No name equals the prefix, since none is empty or ends with a slash: all that are wanted come after it.
-        let mut after = query.after.as_ref().map_or("", |after| after.as_str()).max(&below).to_owned();
-        // `/` is followed by `0`: the smallest text that is larger than all that begin with `below`.
-        let end = below.strip_suffix('/').map(|level| format!("{level}0"));
-        while logs.len() < query.limit {
+    pub(super) async fn list(&self, query: &ListQuery) -> Result<Listing, Error> {
+        let mut walk = Walk::new(query);
+        while let Some(range) = walk.range() {
+            // At most the names of one statement.
+            let n_names = i64::try_from(range.n_names).unwrap_or(i64::MAX);
             let page =
-                || sqlx::query(SELECT_NAMES).bind(after.clone()).bind(NAMES_PER_STATEMENT).bind(end.clone());
+                || sqlx::query(SELECT_NAMES).bind(range.from.clone()).bind(n_names).bind(range.until.clone());
             let rows = fetch(&self.primary, page).await?;
-            for row in &rows {
-                let log = bounds(row).map_err(|error| classify(self.primary.name(), &error))?;
-                after = log.topic.as_str().to_owned();
-                if query.filter.matches(&log.topic) && logs.len() < query.limit {
-                    logs.push(log);
-                }
-            }
-            if (rows.len() as i64) < NAMES_PER_STATEMENT {
-                break;
-            }
+            let logs = rows.iter().map(bounds).collect::<Result<_, _>>();
+            walk.take(logs.map_err(|error| classify(self.primary.name(), &error))?);
         }
-        Ok(logs)
+        Ok(walk.finish())
     }
 
     pub(super) async fn changed_since(&self, since: Option<ChangeMark>) -> Result<Changes, Error> {
@@ -266,7 +241,7 @@ fn bounds(row: &PgRow) -> Result<LogBounds, sqlx::Error> {
     let epoch = number(row, 0)?;
     let at = |index| Ok::<_, sqlx::Error>(Position::new(epoch, number(row, index)?));
     let topic = Topic::parse(row.try_get(3)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(LogBounds { topic, first: at(1)?, head: at(2)? })
+    Ok(LogBounds { topic, first: at(1)?, head: at(2)?, time: Time(number(row, 4)?), bytes: number(row, 5)? })
 }
 
 fn changes(rows: &[PgRow]) -> Result<Changes, sqlx::Error> {

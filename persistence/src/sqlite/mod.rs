@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 
 use crate::store::{
-    Append, Appended, ChangeMark, Changes, Error, LogBounds, Removal, Removed, Store, TopicsQuery,
+    Append, Appended, ChangeMark, Changes, Error, ListQuery, Listing, Removal, Removed, Store,
 };
 use writer::{Job, Jobs};
 
@@ -118,9 +118,9 @@ impl Store for SqliteStore {
         .boxed()
     }
 
-    fn topics(&self, query: TopicsQuery) -> BoxFuture<'_, Result<Vec<LogBounds>, Error>> {
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
         async move {
-            read::topics(&self.readers, &query).await.map_err(|error| errors::classify(&self.path, &error))
+            read::list(&self.readers, &query).await.map_err(|error| errors::classify(&self.path, &error))
         }
         .boxed()
     }

@@ -13,27 +13,21 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Executor, Row};
 
 use super::rows::{Log, column, log_columns, message_columns, message_from_row, number};
-use crate::names::Names;
-use crate::store::{LogBounds, TopicsQuery};
+use crate::names::Walk;
+use crate::store::{ListQuery, Listing, LogBounds};
 
 /// How long a read waits for a connection. Reads take milliseconds: longer means that the disk hangs.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Names that one statement of a listing looks at. A filter that matches few of many names runs several, one after another, so that no
-/// single one keeps a snapshot, and with it the write-ahead log, for long.
-const NAMES_PER_STATEMENT: i64 = 1024;
-
 const SELECT_LOG: &str = concat!("SELECT ", log_columns!(), " FROM logs WHERE topic = ?1");
 
-const SELECT_NAME: &str = concat!("SELECT ", log_columns!(), ", topic FROM logs WHERE topic = ?1");
-
 const SELECT_NAMES: &str =
-    concat!("SELECT ", log_columns!(), ", topic FROM logs WHERE topic > ?1 ORDER BY topic LIMIT ?2");
+    concat!("SELECT ", log_columns!(), ", topic FROM logs WHERE topic >= ?1 ORDER BY topic LIMIT ?2");
 
-const SELECT_NAMES_BELOW: &str = concat!(
+const SELECT_NAMES_UNTIL: &str = concat!(
     "SELECT ",
     log_columns!(),
-    ", topic FROM logs WHERE topic > ?1 AND topic < ?3 ORDER BY topic LIMIT ?2"
+    ", topic FROM logs WHERE topic >= ?1 AND topic < ?3 ORDER BY topic LIMIT ?2"
 );
 
 /// A walk over payload lengths finds the page's end without reading payloads; then one range of rows is the page. ?3 is the most
@@ -188,42 +182,23 @@ fn hole(topic: &Topic, offset: u64) -> sqlx::Error {
 }
 
 /// Lists logs.
-pub(super) async fn topics(readers: &SqlitePool, query: &TopicsQuery) -> Result<Vec<LogBounds>, sqlx::Error> {
+pub(super) async fn list(readers: &SqlitePool, query: &ListQuery) -> Result<Listing, sqlx::Error> {
     let mut connection = readers.acquire().await?;
-    let names = Names::of(&query.filter);
-    let mut logs = Vec::new();
-    if let Some(name) = &names.one
-        && query.limit > 0
-        && query.after.as_ref().is_none_or(|after| name.as_str() > after.as_str())
-    {
-        let found = connection.fetch_optional(sqlx::query(SELECT_NAME).bind(name)).await?;
-        logs.extend(found.map(|row| bounds(&row)).transpose()?);
+    let mut walk = Walk::new(query);
+    while let Some(range) = walk.range() {
+        let sql = if range.until.is_some() { SELECT_NAMES_UNTIL } else { SELECT_NAMES };
+        // At most the names of one statement.
+        let n_names = i64::try_from(range.n_names).unwrap_or(i64::MAX);
+        let statement = sqlx::query(sql).bind(&range.from).bind(n_names).bind(&range.until);
+        let rows = connection.fetch_all(statement).await?;
+        walk.take(rows.iter().map(bounds).collect::<Result<_, _>>()?);
     }
-    let Some(below) = names.below else { return Ok(logs) };
-    // No name equals the prefix, since none is empty or ends with a slash: all that are wanted come after it.
-    let mut after = query.after.as_ref().map_or("", |after| after.as_str()).max(&below).to_owned();
-    // `/` is followed by `0`: the smallest text that is larger than all that begin with `below`.
-    let end = below.strip_suffix('/').map(|level| format!("{level}0"));
-    while logs.len() < query.limit {
-        let sql = if end.is_some() { SELECT_NAMES_BELOW } else { SELECT_NAMES };
-        let page = sqlx::query(sql).bind(&after).bind(NAMES_PER_STATEMENT).bind(&end);
-        let rows = connection.fetch_all(page).await?;
-        for row in &rows {
-            let log = bounds(row)?;
-            after = log.topic.as_str().to_owned();
-            if query.filter.matches(&log.topic) && logs.len() < query.limit {
-                logs.push(log);
-            }
-        }
-        if (rows.len() as i64) < NAMES_PER_STATEMENT {
-            break;
-        }
-    }
-    Ok(logs)
+    Ok(walk.finish())
 }
 
 fn bounds(row: &SqliteRow) -> Result<LogBounds, sqlx::Error> {
     let log = Log::from_row(row)?;
     let topic = Topic::parse(row.try_get(6)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(LogBounds { topic, first: log.at(log.first), head: log.at(log.head) })
+    let (first, head) = (log.at(log.first), log.at(log.head));
+    Ok(LogBounds { topic, first, head, time: log.time, bytes: log.bytes })
 }

@@ -81,7 +81,10 @@ macro_rules! conformance {
                     filters_match_as_everywhere
                     a_listing_goes_on_after_a_name
                     many_logs_are_listed_page_by_page
-                    bounds_tell_what_is_kept;
+                    bounds_tell_what_is_kept
+                    a_listing_tells_bytes_and_the_newest_time
+                    a_look_at_names_goes_on_where_it_ended
+                    a_prefix_may_end_within_a_level;
                 changes:
                     every_append_is_told_by_one_of_two_answers_in_a_row
                     a_log_is_told_once_with_all_that_was_appended

@@ -1,9 +1,12 @@
 //! Listings.
 
-use bongsu_persistence::store::{LogBounds, Store, TopicsQuery};
+use std::time::Duration;
+
+use bongsu_persistence::store::{ListQuery, LogBounds, Store, TopicsQuery};
+use bongsu_protocol::message::Time;
 use bongsu_protocol::topic::TopicFilter;
 
-use crate::support::{Build, append, delete, fill, message, purge, topic};
+use crate::support::{Build, append, delete, erase, fill, message, purge, stored, topic};
 
 async fn list(store: &impl Store, filter: &str, after: Option<&str>, limit: usize) -> Vec<String> {
     let query = TopicsQuery { filter: TopicFilter::parse(filter).unwrap(), after: after.map(topic), limit };
@@ -87,4 +90,71 @@ pub(crate) async fn bounds_tell_what_is_kept(store: &impl Store) {
     delete(store).await;
     assert_eq!(bounds().await, []);
     assert_eq!(list(store, "#", None, 10).await, ["u"]);
+}
+
+fn look_at(filter: Option<&str>, prefix: &str, limit: usize) -> ListQuery {
+    let filter = filter.map(|filter| TopicFilter::parse(filter).unwrap());
+    ListQuery { filter, prefix: prefix.to_owned(), from: String::new(), limit, names_max: 256 }
+}
+
+/// All that a look finds, page by page, and how many pages that took.
+async fn look(store: &impl Store, mut query: ListQuery) -> (Vec<String>, usize) {
+    let (mut names, mut n_pages) = (Vec::new(), 0);
+    loop {
+        let listing = store.list(query.clone()).await.unwrap();
+        assert!(listing.logs.len() <= query.limit);
+        n_pages += 1;
+        names.extend(listing.logs.into_iter().map(|log| log.topic.as_str().to_owned()));
+        match listing.next {
+            Some(next) => query.from = next,
+            None => return (names, n_pages),
+        }
+    }
+}
+
+pub(crate) async fn a_listing_tells_bytes_and_the_newest_time(store: &impl Store) {
+    let log = async || store.list(look_at(None, "t", 10)).await.unwrap().logs.pop().unwrap();
+    // Payload, headers, id and content type count: 10 bytes.
+    let mut full = message("12").id("345", Duration::from_secs(60)).at(1234);
+    full.message.message.content_type = "67".to_owned();
+    full.message.message.headers = vec![("8".to_owned(), "90".to_owned())];
+    let outcome = append(store, full).await;
+    append(store, message("abcd").at(1000)).await;
+    let found = log().await;
+    assert_eq!((found.bytes, found.time), (14, Time(1234)), "times never go back");
+    erase(store, stored(&outcome).position.unwrap()).await;
+    assert_eq!(log().await.bytes, 7, "the id stays");
+    purge(store, 1).await;
+    assert_eq!(log().await.bytes, 4);
+    purge(store, 2).await;
+    let found = log().await;
+    assert_eq!((found.bytes, found.time), (0, Time(1234)), "of the newest message, also where it is gone");
+}
+
+pub(crate) async fn a_look_at_names_goes_on_where_it_ended(store: &impl Store) {
+    let name = |n| format!("n/{n:04}/{}", if n % 500 == 7 { "rare" } else { "often" });
+    let names: Vec<_> = (0..3000).map(name).collect();
+    store.append(names.iter().map(|name| message("x").to(name)).collect()).await.unwrap();
+    let rare: Vec<_> = names.iter().filter(|name| name.ends_with("rare")).cloned().collect();
+    assert_eq!(look(store, look_at(Some("n/+/rare"), "", 100)).await.0, rare);
+    assert_eq!(look(store, look_at(Some("+/+/rare"), "", 1)).await.0, rare);
+    assert_eq!(look(store, look_at(Some("n/+"), "", 100)).await.0, [""; 0]);
+    let (all, n_pages) = look(store, look_at(None, "", 100)).await;
+    assert_eq!((all, n_pages), (names, 30), "the last page says that it is the last");
+}
+
+pub(crate) async fn a_prefix_may_end_within_a_level(store: &impl Store) {
+    make_logs(store).await;
+    let mut below_a: Vec<_> = NAMES.into_iter().filter(|name| name.starts_with('a')).collect();
+    below_a.sort_unstable();
+    assert_eq!(look(store, look_at(None, "a", 2)).await.0, below_a);
+    assert_eq!(look(store, look_at(None, "a/é", 2)).await.0, ["a/é"]);
+    assert_eq!(
+        look(store, look_at(None, "$s", 2)).await.0,
+        ["$sys/x"],
+        "without a filter, the broker's own too"
+    );
+    assert_eq!(look(store, look_at(Some("a/+"), "a/b", 2)).await.0, ["a/b"]);
+    assert_eq!(look(store, look_at(Some("+"), "봉", 2)).await.0, ["봉수"]);
+    assert_eq!(look(store, look_at(None, "zz", 2)).await.0, [""; 0]);
 }
