@@ -2,12 +2,8 @@
 //!
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
-<<<<<<< HEAD
 pub mod admin;
-||||||| parent of 6d9db23 (Keep what administrators change in a log)
-=======
 pub mod audit;
->>>>>>> 6d9db23 (Keep what administrators change in a log)
 pub mod auth;
 pub mod bus;
 pub mod carrier;
@@ -43,6 +39,7 @@ pub mod publisher;
 pub mod queues;
 pub mod registers;
 pub mod relay;
+pub mod removals;
 pub mod retention;
 pub mod serve;
 pub mod telemetry;

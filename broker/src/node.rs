@@ -34,6 +34,7 @@ use crate::proxy::Proxies;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
 use crate::registers::{Register, Registers, Versioned};
+use crate::removals::Removals;
 
 /// When a connection pings, gives up, or is sent away.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +71,7 @@ pub struct Node {
     control: Control,
     registers: Registers,
     live_policies: Register<LivePolicies>,
+    removals: Removals,
     cluster: Cluster,
     peers: Peers,
     places: Arc<Semaphore>,
@@ -169,9 +171,10 @@ impl Node {
         let registers = Registers::new(&store, bus.as_ref(), &bell);
         let live_policies: Register<LivePolicies> = registers.open("policies");
         tokio::spawn(follow_policies(live_policies.watch(), Arc::downgrade(&policies)));
-        let control = Control::spawn(Arc::clone(&store), bus, bell.clone(), Arc::clone(&connections));
+        let control = Control::spawn(Arc::clone(&store), bus.clone(), bell.clone(), Arc::clone(&connections));
         let Paths { interest, hub, history, announcer } =
             Paths::lay(&settings, &store, &policies, ends, &bell);
+        let removals = Removals::spawn(&store, bus, &bell, &history);
         // SQLite writes one transaction after another.
         let lanes = if settings.storage.kind == StorageKind::Postgres { settings.postgres.lanes } else { 1 };
         let appender = AppenderLimits {
@@ -233,6 +236,7 @@ impl Node {
             control,
             registers,
             live_policies,
+            removals,
             cluster,
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -429,6 +433,12 @@ impl Node {
     #[must_use]
     pub const fn registers(&self) -> &Registers {
         &self.registers
+    }
+
+    /// What is removed from logs on command.
+    #[must_use]
+    pub const fn removals(&self) -> &Removals {
+        &self.removals
     }
 
     /// This node's place in its cluster.

@@ -51,9 +51,8 @@ pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
 pub use web::ScriptUrl;
 pub use word::{
-    AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
+    AdminRole, Algorithm, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
     Synchronous, TopicKind,
-    Algorithm, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
 };
 
 use schema::{Reader, Setting, Spec};

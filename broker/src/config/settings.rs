@@ -15,12 +15,11 @@ use super::prefix::PathPrefix;
 use super::ratio::Ratio;
 use super::schema::{Tables, settings};
 use super::url::ServerUrl;
-use super::value::{AllowedOrigin, ByteSize, LogFilter, Name};
+use super::value::{AllowedOrigin, ByteSize, LogFilter, Name, Sha256};
 use super::web::ScriptUrl;
 use super::word::{
-    AdminRole, Dots, Forwarding, LogFormat, Port, Reject, SessionEvents, SlowReader, StorageKind,
-    Synchronous, TopicKind,
-    Dots, Forwarding, LogFormat, Port, SessionEvents, SlowReader, StorageKind, Synchronous, TopicKind,
+    AdminRole, Dots, Forwarding, LogFormat, Port, SessionEvents, SlowReader, StorageKind, Synchronous,
+    TopicKind,
 };
 
 settings! {

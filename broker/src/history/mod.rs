@@ -10,12 +10,15 @@
 //! In a cluster only topics that this node hears are remembered, from the moment on at which it does: what was remembered of
 //! others would soon be a tail without its end.
 
+mod gone;
 mod tail;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bongsu_persistence::store::{self, ChangeMark, Changes, LogBounds, Removal, Store, TopicsQuery};
+use bongsu_persistence::store::{
+    self, ChangeMark, Changes, ListQuery, Listing, LogBounds, Removal, Store, TopicsQuery,
+};
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::event::Page;
 use bongsu_protocol::position::Position;
@@ -23,14 +26,18 @@ use bongsu_protocol::session::LogPage;
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 
+use crate::clock;
 use crate::delivery::{Shared, SharedDelivery};
 use crate::heard::Heard;
-use crate::limits::{STORE_DEADLINE, UNAVAILABLE_RETRY_MS};
+use crate::limits::{REMOVALS_TOLD_MAX, STORE_DEADLINE, UNAVAILABLE_RETRY_MS};
 use crate::metrics::METRICS;
 use bongsu_protocol::reason::{Error, ErrorCode};
 
+pub use gone::{Gone, Part, Told};
+
+use gone::Distrust;
 use tail::Tails;
 
 /// Reads of logs. See the [module](self).
@@ -42,11 +49,14 @@ pub struct History {
     permits: Semaphore,
     /// How many those are at most.
     n_reads: usize,
+    /// Tells what was removed.
+    removals: broadcast::Sender<Told>,
 }
 
 #[derive(Default)]
 struct State {
     tails: Tails,
+    distrust: Distrust,
     flights: HashMap<HistoryQuery, Flight>,
 }
 
@@ -59,7 +69,8 @@ impl History {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, heard: Arc<Heard>, tail_bytes: usize, n_reads: usize) -> Arc<Self> {
         let state = Mutex::new(State { tails: Tails::new(tail_bytes), ..State::default() });
-        Arc::new(Self { store, heard, state, permits: Semaphore::new(n_reads), n_reads })
+        let (removals, _) = broadcast::channel(REMOVALS_TOLD_MAX);
+        Arc::new(Self { store, heard, state, permits: Semaphore::new(n_reads), n_reads, removals })
     }
 
     /// Remembers messages that were just committed, on any node. To be called before they are offered to readers.
@@ -68,8 +79,13 @@ impl History {
         // Neighbours of the same topic find their place once.
         for run in messages.chunk_by(|one, other| one.delivery.topic == other.delivery.topic) {
             let topic = &run[0].delivery.topic;
-            if self.heard.hears(topic) {
+            if !self.heard.hears(topic) {
+                continue;
+            }
+            if !state.distrust.has(topic, clock::monotonic) {
                 state.tails.push(topic, run);
+            } else if let Some(newest) = run.iter().filter_map(|message| message.delivery.position).max() {
+                state.note(topic, newest);
             }
         }
     }
@@ -77,7 +93,7 @@ impl History {
     /// There is a message at this position, which did not come here: the log is longer than what is remembered of it. To be called
     /// before readers are told.
     pub fn heads_up(&self, topic: &Topic, position: Position) {
-        self.lock().tails.note(topic, position);
+        self.lock().note(topic, position);
     }
 
     /// The topics under a filter are heard from now on. A read of them that began before answers nobody who asks later.
@@ -96,6 +112,40 @@ impl History {
     /// Forgets what is remembered of a topic, after something of it was removed.
     pub fn forget(&self, topic: &Topic) {
         self.lock().tails.forget(topic);
+    }
+
+    /// Something was removed from a log, or is about to be: forgets what is remembered of it, and tells whoever
+    /// [listens](Self::removals). To be called before the removal and once more after it: what is read in between may be what is gone
+    /// a moment later.
+    pub fn forget_removed(&self, gone: &Gone) {
+        {
+            let mut state = self.lock();
+            state.flights.retain(|query, _| query.topic != gone.topic);
+            state.tails.forget(&gone.topic);
+            state.distrust.add(gone, clock::monotonic());
+            if gone.part == Part::All {
+                state.tails.forget_newest(&gone.topic, gone.epoch);
+            }
+        }
+        // Nobody may listen.
+        let _ = self.removals.send(Told::Gone(gone.clone()));
+    }
+
+    /// Removals were missed: forgets everything, as [`forget_removed`](Self::forget_removed) does of one topic.
+    pub fn forget_what_may_be_removed(&self) {
+        {
+            let mut state = self.lock();
+            state.flights.clear();
+            state.tails.forget_all(|_| true);
+            state.distrust.add_everything(clock::monotonic());
+        }
+        let _ = self.removals.send(Told::Anything);
+    }
+
+    /// Tells of removals from now on. Whoever falls behind takes that for [`Told::Anything`].
+    #[must_use]
+    pub fn removals(&self) -> broadcast::Receiver<Told> {
+        self.removals.subscribe()
     }
 
     /// Reads a page for a reader that catches up. Answers from memory where it can.
@@ -139,6 +189,15 @@ impl History {
         let mut state = self.lock();
         state.flights.clear();
         state.tails.forget_all(|_| true);
+    }
+
+    /// Lists logs, as far as one look goes.
+    ///
+    /// # Errors
+    /// As [`catch_up`](Self::catch_up).
+    pub async fn list(&self, query: ListQuery) -> Result<Listing, Error> {
+        let _permit = self.permits.acquire().await;
+        self.within_deadline(self.store.list(query)).await
     }
 
     /// Lists logs.
@@ -204,11 +263,12 @@ impl History {
         state.flights.remove(&query);
         let result = result.map(|page| {
             let mut page = shared_page(&page);
+            let is_trusted = !state.distrust.has(&query.topic, clock::monotonic);
             if let Some(newest) = state.tails.newest(&query.topic) {
                 page.head = page.head.max(newest);
             }
-            if matches!(query.range, HistoryRange::Forward(Start::After(_))) && self.heard.hears(&query.topic)
-            {
+            let is_for_tail = is_trusted && matches!(query.range, HistoryRange::Forward(Start::After(_)));
+            if is_for_tail && self.heard.hears(&query.topic) {
                 state.tails.extend(&query.topic, &page);
             }
             Arc::new(page)
@@ -236,6 +296,15 @@ impl History {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// There is a message at this position, unless it is of a log that was deleted.
+    fn note(&mut self, topic: &Topic, position: Position) {
+        if !self.distrust.is_dead(topic, position) {
+            self.tails.note(topic, position);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
-use bongsu_protocol::position::Position;
+use bongsu_protocol::position::{Epoch, Position};
 use bongsu_protocol::session::LogPage;
 use bongsu_protocol::topic::Topic;
 
@@ -153,6 +153,13 @@ impl Tails {
             if is_meant(topic) {
                 self.bytes -= tail.drop_all();
             }
+        }
+    }
+
+    /// Logs of a topic up to this incarnation were deleted: nothing of them is the newest message.
+    pub(super) fn forget_newest(&mut self, topic: &Topic, epoch: Epoch) {
+        if let Some(tail) = self.topics.get_mut(topic) {
+            tail.newest = tail.newest.filter(|newest| newest.epoch > epoch);
         }
     }
 

@@ -168,6 +168,8 @@ async fn look(node: &Arc<Node>, places: &mut [Place]) -> Result<Found, Problem> 
         // What comes from here on wakes the next wait.
         let head = place.follower.look();
         let is_at_head = match place.seen {
+            // The log was deleted: the next one will announce itself with a larger epoch.
+            Seen::UpTo(_) if head.epoch.0 == 0 => true,
             Seen::UpTo(seen) => seen.epoch == head.epoch && seen.offset >= head.offset,
             Seen::Nothing => head.offset.0 == 0,
         };

@@ -3,21 +3,23 @@
 //! What an operator may choose stands in [`config::settings`](crate::config::settings) with its default and its bounds,
 //! and never goes past `bongsu_protocol::limits`, which hold for every peer.
 
-mod auth;
 mod admin;
+mod auth;
 mod followers;
 mod http;
 mod peers;
 mod registers;
+mod removals;
 
 use std::time::Duration;
 
-pub use auth::*;
 pub use admin::*;
+pub use auth::*;
 pub use followers::*;
 pub use http::*;
 pub use peers::*;
 pub use registers::*;
+pub use removals::*;
 
 /// Bytes of a configuration file: 1 MiB, some thousand policies. A larger file is refused at start: it is not a
 /// configuration, and reading it whole must not cost memory without end (`/dev/zero` is a file too).

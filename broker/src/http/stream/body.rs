@@ -47,6 +47,8 @@ pub(super) struct Chunk {
     pub next: Position,
     /// Whether it has no message.
     pub is_empty: bool,
+    /// How many of its messages were erased.
+    pub n_erased: usize,
 }
 
 impl Mode {
@@ -218,6 +220,12 @@ impl Chunks {
     {
         let cell = self.cell(key);
         cell.get_or_try_init(make).await.cloned()
+    }
+
+    /// Forgets all. One that is being made is for those who wait for it already.
+    pub(super) fn clear(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = ChunksState::default();
     }
 
     fn cell(&self, key: ChunkKey) -> Arc<OnceCell<Chunk>> {

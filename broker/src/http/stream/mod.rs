@@ -39,6 +39,7 @@ mod body;
 mod create;
 mod delete;
 mod fold;
+mod gone;
 mod live;
 mod offset;
 mod read;
@@ -136,6 +137,8 @@ impl Streams {
     pub(super) fn begin(node: Arc<Node>, bodies: Arc<Bodies>) -> Arc<Self> {
         let streams = Arc::new(Self { node, views: Mutex::default(), chunks: Chunks::default(), bodies });
         tokio::spawn(delete::reap(Arc::clone(&streams)));
+        let removals = streams.node.history().removals();
+        tokio::spawn(gone::follow(Arc::clone(&streams), removals));
         streams
     }
 

@@ -198,7 +198,7 @@ impl Streams {
             let (mode, tail) = (Mode::of(state.content_type()), state.tail());
             if state.is_at_tail(from.place) {
                 // The common case of a poll: no store, no memory, no waiting.
-                return Ok(Chunk { body: mode.body(&[], dress), next: tail, is_empty: true });
+                return Ok(Chunk { body: mode.body(&[], dress), next: tail, is_empty: true, n_erased: 0 });
             }
             ChunkKey {
                 topic: view.topic.clone(),
@@ -215,8 +215,9 @@ impl Streams {
             let messages = self.messages(view, from, tail).await?;
             let last = messages.last().map(|(place, _)| *place);
             let messages: Vec<_> = messages.into_iter().map(|(_, message)| message).collect();
+            let n_erased = messages.iter().filter(|message| message.delivery.erased).count();
             let body = mode.body(&messages, dress);
-            Ok(Chunk { body, next: last.unwrap_or(tail), is_empty: messages.is_empty() })
+            Ok(Chunk { body, next: last.unwrap_or(tail), is_empty: messages.is_empty(), n_erased })
         };
         self.chunks.get(key, make).await
     }
@@ -333,7 +334,9 @@ pub(super) fn answer(state: &State, from: Begin, chunk: &Chunk) -> Response {
     }
     let start = if from.is_start { "-1".to_owned() } else { token(from.place) };
     let end = if is_end { ":c" } else { "" };
-    let tag = format!("\"{:x}:{start}:{}{end}\"", state.incarnation(), token(chunk.next));
+    // What was written changes in one way only: some of it may be erased.
+    let erased = if chunk.n_erased > 0 { format!(":e{}", chunk.n_erased) } else { String::new() };
+    let tag = format!("\"{:x}:{start}:{}{erased}{end}\"", state.incarnation(), token(chunk.next));
     headers.insert(header::ETAG, value(&tag));
     response
 }
