@@ -193,6 +193,18 @@ impl Dialog {
         }
     }
 
+    /// Says goodbye to a client that may have nothing any more: what waits is dropped, and nothing follows.
+    pub fn expel(&mut self, goodbye: Goodbye) {
+        match self {
+            Self::Native { session, .. } => session.expel(goodbye),
+            Self::Echo { session, echoes } => {
+                echoes.clear();
+                session.expel(goodbye);
+            }
+            Self::Stomp(conversation) => conversation.expel(&goodbye),
+        }
+    }
+
     /// Ends without a goodbye.
     pub fn end(&mut self) {
         match self {

@@ -338,6 +338,16 @@ impl<D: Clone> Session<D> {
         }
     }
 
+    /// Says goodbye to a client that may have nothing any more: what waits is dropped, of what it asked for nothing more is done, and
+    /// nothing follows.
+    pub fn expel(&mut self, goodbye: Goodbye) {
+        self.outbox.drop_waiting();
+        if !self.is_closing() {
+            self.effects = VecDeque::new();
+            self.close(goodbye);
+        }
+    }
+
     /// Ends without a goodbye: what waited to be sent is dropped, and nothing follows.
     pub fn end(&mut self) {
         self.closing.get_or_insert(CloseReason::Normal);

@@ -58,6 +58,18 @@ impl<D> Outbox<D> {
         self.queue.push_back((size, outgoing));
     }
 
+    /// Drops what waits but for a goodbye.
+    pub(super) fn drop_waiting(&mut self) {
+        let mut dropped = std::mem::replace(self, Self::new(self.bytes_max));
+        while let Some(outgoing) = dropped.pop() {
+            if let Outgoing::Event(event) = outgoing
+                && let Event::Goodbye(_) = *event
+            {
+                self.push_event(*event);
+            }
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<Outgoing<D>> {
         let (size, outgoing) = self.queue.pop_front()?;
         self.bytes -= size;

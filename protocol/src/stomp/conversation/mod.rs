@@ -324,12 +324,27 @@ where
         }
     }
 
+    /// The same to a client that may have nothing any more: what waits is dropped, of what it asked for nothing more is done, and
+    /// messages of queues that it was not sent are others'.
+    pub fn expel(&mut self, goodbye: &Goodbye) {
+        // After an ERROR there is nothing else.
+        let error = if self.state == State::Closed { self.ready.pop_back() } else { None };
+        self.n_frames = error.iter().len();
+        self.ready = error.into_iter().collect();
+        if self.state != State::Closed {
+            self.effects = VecDeque::new();
+        }
+        self.close(goodbye);
+    }
+
     /// Says goodbye with an ERROR frame and closes.
     pub fn close(&mut self, goodbye: &Goodbye) {
         let message = match goodbye.reason {
             CloseReason::GoingAway => "Server shutting down",
             CloseReason::SlowReader => "Too slow",
             CloseReason::Overloaded => "Overloaded",
+            CloseReason::Unauthenticated => "Not authenticated",
+            CloseReason::Forbidden => "Forbidden",
             _ => "Connection closed",
         };
         self.refuse(&Refusal::closing(goodbye.reason, message, goodbye.text.clone()));
