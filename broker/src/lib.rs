@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` at the root of the repository has the map and the walls.
 
+pub mod access;
 pub mod admin;
 pub mod audit;
 pub mod auth;

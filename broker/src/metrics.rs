@@ -87,10 +87,14 @@ pub enum Transport {
     SockjsHtmlFile,
     /// SockJS over one script per frame.
     SockjsJsonpPolling,
+    /// A long poll: no session, and counted by itself.
+    LongPoll,
+    /// An event source of one stream: no session.
+    StreamEvents,
 }
 
 impl Transport {
-    /// All of them.
+    /// Those that carry sessions, which come before all others.
     pub const ALL: [Self; 12] = [
         Self::WebsocketJson,
         Self::WebsocketBinary,
@@ -122,6 +126,8 @@ impl Transport {
             Self::SockjsEventSource => "sockjs-eventsource",
             Self::SockjsHtmlFile => "sockjs-htmlfile",
             Self::SockjsJsonpPolling => "sockjs-jsonp-polling",
+            Self::LongPoll => "long-poll",
+            Self::StreamEvents => "stream-events",
         }
     }
 }
@@ -285,6 +291,8 @@ metrics! {
     audit_failed = "bongsu_audit_records_failed_total";
     /// Sessions that an operator's command ended on this node.
     kicked = "bongsu_sessions_kicked_total";
+    /// Sessions and waiting requests that were ended since their tokens were revoked or their users blocked.
+    barred = "bongsu_barred_total";
     /// Requests of clients that this node had another one answer.
     forwarded = "bongsu_requests_forwarded_total";
     /// Those of them that got no answer.

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use bongsu_persistence::appender::AppenderLimits;
 use bongsu_persistence::store::Store;
+use bongsu_protocol::command::Token;
+use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::Bounds;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::auth::Authenticator;
+use crate::access::{Access, Bearer};
+use crate::auth::{Authenticator, Identity};
 use crate::bus::redis::Commands;
 use crate::bus::{Bell, Bus, Health, Inbox, Joined};
 use crate::chance;
 use crate::clock;
-use crate::cluster::{Cluster, Identity};
+use crate::cluster::{self, Cluster};
 use crate::config::{LivePolicies, Policies, Settings, StorageKind};
 use crate::control::{Connections, Control};
 use crate::drain::Drain;
@@ -164,7 +167,6 @@ impl Node {
         let policies = Arc::new(Policies::new(&settings.topics.0).telling(told_for));
         let limits = &settings.limits;
         let started_ms = clock::wall().0;
-        let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms));
         let bus_health = ends.as_ref().map(|(_, inbox)| inbox.health.clone());
         let bus = ends.as_ref().map(|(bus, _)| Arc::clone(bus));
         let bell = Bell::default();
@@ -172,6 +174,9 @@ impl Node {
         let live_policies: Register<LivePolicies> = registers.open("policies");
         tokio::spawn(follow_policies(live_policies.watch(), Arc::downgrade(&policies)));
         let control = Control::spawn(Arc::clone(&store), bus.clone(), bell.clone(), Arc::clone(&connections));
+        let access = Access::open(&registers);
+        let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms, access.clone()));
+        let control = Control::spawn(Arc::clone(&store), bus, bell.clone(), access, Arc::clone(&connections));
         let Paths { interest, hub, history, announcer } =
             Paths::lay(&settings, &store, &policies, ends, &bell);
         let removals = Removals::spawn(&store, bus, &bell, &history);
@@ -268,6 +273,20 @@ impl Node {
     #[must_use]
     pub const fn authenticator(&self) -> &Authenticator {
         &self.authenticator
+    }
+
+    /// Whose a token is, if they may come at all: the one way in for whoever shows one.
+    ///
+    /// # Errors
+    /// `unauthenticated` if the token is no good or was revoked: the client needs another one. `forbidden` if its subject is blocked.
+    /// `unavailable` if nobody can tell now.
+    pub async fn verify(&self, token: &Token) -> Result<Arc<Identity>, Error> {
+        let access = self.control.access();
+        access.ready().await?;
+        let identity = self.authenticator.verify(token).await?;
+        let (subject, token_id) = (identity.subject(), identity.token_id.as_deref());
+        access.judge(&Bearer { subject, token_id, issued_at: identity.issued_at })?;
+        Ok(identity)
     }
 
     /// What holds for topics.
@@ -500,8 +519,8 @@ async fn follow_policies(mut live: watch::Receiver<Versioned<LivePolicies>>, pol
 }
 
 /// What a node says of itself in its cluster.
-fn identity(settings: &Settings, started_ms: u64, gate: Option<&Gate>) -> Identity {
-    Identity {
+fn identity(settings: &Settings, started_ms: u64, gate: Option<&Gate>) -> cluster::Identity {
+    cluster::Identity {
         name: settings.node.name.as_str().to_owned(),
         started_ms,
         address: settings.listen.to_string(),

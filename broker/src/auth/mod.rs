@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use bongsu_protocol::command::Token;
 use bongsu_protocol::reason::Error;
+use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
 use bongsu_protocol::session::Grants;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -44,6 +45,16 @@ use jwt::Unverified;
 use refused::Refused;
 
 /// Knows the tokens of the settings, and those that issuers of the settings sign.
+/// The end of a connection whose token was refused.
+#[must_use]
+pub fn goodbye(error: Error) -> Goodbye {
+    let reason = match error.code {
+        ErrorCode::Forbidden => CloseReason::Forbidden,
+        ErrorCode::Unavailable | ErrorCode::Internal => CloseReason::Internal,
+        _ => CloseReason::Unauthenticated,
+    };
+    Goodbye { retry_after_ms: error.retry_after_ms, ..Goodbye::new(reason, error.text) }
+}
 #[derive(Debug)]
 pub struct Authenticator {
     /// Digest of each token, and whose it is.
@@ -67,7 +78,9 @@ impl Authenticator {
                 publish: fill(&token.publish),
                 presence: fill(&token.presence),
             };
-            (*token.sha256.as_bytes(), Arc::new(Identity::of(grants)))
+            // Named, so that it can be revoked, too.
+            let token_id = Some(token.name.as_str().into());
+            (*token.sha256.as_bytes(), Arc::new(Identity { token_id, ..Identity::of(grants) }))
         };
         let grant = settings.anonymous();
         let anonymous = Grants {

@@ -76,7 +76,7 @@ impl Answers {
 
     pub(crate) fn authenticate(&mut self, node: &Arc<Node>, id: RequestId, token: Token) {
         let node = Arc::clone(node);
-        self.push(async move { Answer::Identified(id, node.authenticator().verify(&token).await) });
+        self.push(async move { Answer::Identified(id, node.verify(&token).await) });
     }
 
     /// Waits for who a STOMP client is; without a token, it is known at once that nothing is known.
@@ -84,7 +84,7 @@ impl Answers {
         let node = Arc::clone(node);
         self.push(async move {
             Answer::LoggedIn(match token {
-                Some(token) => node.authenticator().verify(&token).await.map(Some),
+                Some(token) => node.verify(&token).await.map(Some),
                 None => Ok(None),
             })
         });

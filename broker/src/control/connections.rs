@@ -1,7 +1,10 @@
-//! The connections of this node, to be found by somebody who wants to end one.
+//! The connections of this node and the requests that wait on it, to be found by somebody who wants to end one.
 //!
 //! A connection costs its entry in a map, some 120 bytes. Subjects are not indexed: who asks for one looks at all connections, some
 //! milliseconds for fifty thousand, instead of all connections paying for that.
+//!
+//! Whoever has a place is entitled to it: it is judged after it is found here, and again whenever it changes who is kept out. So what
+//! changes before is seen by the one, and what changes after by the other.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,6 +14,8 @@ use bongsu_protocol::message::Time;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
 
 use super::Target;
+use super::stay::{Parked, Stay};
+use crate::access::{Access, Bearer};
 use crate::auth::Identity;
 use crate::clock;
 use crate::metrics::Transport;
@@ -24,14 +29,22 @@ const PARTS: usize = 64;
 pub struct Connections {
     /// What the names of all sessions of this process begin with.
     prefix: String,
+    access: Access,
     parts: [Mutex<HashMap<ConnectionId, Entry>>; PARTS],
 }
 
 #[derive(Debug)]
 struct Entry {
-    outbound: Arc<Outbound>,
+    occupant: Occupant,
     began: Time,
     holder: Holder,
+}
+
+/// What ends when its place is taken away.
+#[derive(Debug, Clone)]
+enum Occupant {
+    Connection(Arc<Outbound>),
+    Request(Arc<Parked>),
 }
 
 /// Who has a place among the connections.
@@ -55,9 +68,22 @@ pub struct Place {
 impl Connections {
     /// Holds none yet. `node` and `started_ms` set the names of this process' sessions apart from all others.
     #[must_use]
-    pub fn new(node: &str, started_ms: u64) -> Self {
+    pub fn new(node: &str, started_ms: u64, access: Access) -> Self {
         let parts = std::array::from_fn(|_| Mutex::default());
-        Self { prefix: format!("{node}-{started_ms:x}-"), parts }
+        Self { prefix: format!("{node}-{started_ms:x}-"), access, parts }
+    }
+
+    /// Whether somebody is still what a credential said: it has not run out, and nobody took it back.
+    ///
+    /// # Errors
+    /// Why not, as a connection is told.
+    pub fn check(&self, identity: &Identity) -> Result<(), Goodbye> {
+        if identity.expires_at.is_some_and(|expires_at| expires_at <= clock::wall()) {
+            return Err(Goodbye::new(CloseReason::Unauthenticated, "this token has run out"));
+        }
+        let token_id = identity.token_id.as_deref();
+        let bearer = Bearer { subject: identity.subject(), token_id, issued_at: identity.issued_at };
+        self.access.judge(&bearer).map_err(|barred| barred.goodbye())
     }
 
     /// The name of a connection's session, unique among all nodes as long as their names are.
@@ -72,24 +98,64 @@ impl Connections {
         &self.prefix
     }
 
+    /// Requests that wait.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        let count = |part: &HashMap<ConnectionId, Entry>| {
+            part.values().filter(|entry| matches!(entry.occupant, Occupant::Request(_))).count()
+        };
+        self.parts.iter().map(|part| count(&lock(part))).sum()
+    }
+
     /// Says goodbye to a session, if it is there; says to how many.
     pub fn dismiss(&self, session: &str, goodbye: Goodbye) -> usize {
         let Some(id) = self.id_of(session) else { return 0 };
-        let entry = self.part(id).get(&id).map(Entry::share);
-        let Some(Entry { outbound, .. }) = entry else { return 0 };
-        outbound.lock().dialog.close(goodbye);
-        outbound.flush();
-        outbound.call();
+        let occupant = self.part(id).get(&id).map(|entry| entry.occupant.clone());
+        let Some(occupant) = occupant else { return 0 };
+        occupant.dismiss(goodbye);
         1
     }
 
-    /// Takes a connection in, as long as the answer is kept.
+    /// Takes a connection in, as long as the answer is kept. Whoever is kept out by now is told so and ends.
     #[must_use]
     pub fn enter(self: &Arc<Self>, outbound: &Arc<Outbound>, holder: Holder) -> Place {
-        let id = outbound.id();
-        let entry = Entry { outbound: Arc::clone(outbound), began: clock::wall(), holder };
-        self.part(id).insert(id, entry);
-        Place { connections: Arc::clone(self), id }
+        self.take_in(outbound.id(), Occupant::Connection(Arc::clone(outbound)), holder)
+    }
+
+    /// Takes a request in that waits, as long as the answer is kept, under a number that no connection has.
+    #[must_use]
+    pub fn park(self: &Arc<Self>, id: ConnectionId, holder: Holder) -> Stay {
+        let parked = Arc::new(Parked::new(Arc::clone(&holder.identity)));
+        let place = self.take_in(id, Occupant::Request(Arc::clone(&parked)), holder);
+        Stay::new(place, parked)
+    }
+
+    fn take_in(self: &Arc<Self>, id: ConnectionId, occupant: Occupant, holder: Holder) -> Place {
+        let identity = Arc::clone(&holder.identity);
+        self.part(id).insert(id, Entry { occupant, began: clock::wall(), holder });
+        let place = Place { connections: Arc::clone(self), id };
+        place.judge(&identity);
+        place
+    }
+
+    /// Ends everything here whose holder is kept out by now; says how many there were.
+    pub(super) async fn sweep(&self) -> usize {
+        let mut n_ended = 0;
+        for part in &self.parts {
+            let barred: Vec<_> = {
+                let part = lock(part);
+                let barred = part.values().filter_map(|entry| {
+                    let goodbye = self.check(&entry.holder.identity).err()?;
+                    Some((entry.occupant.clone(), goodbye))
+                });
+                barred.collect()
+            };
+            for (occupant, goodbye) in barred {
+                n_ended += usize::from(occupant.expel(goodbye));
+            }
+            tokio::task::yield_now().await;
+        }
+        n_ended
     }
 
     /// Says goodbye to the sessions that are meant and began before a time; says to how many.
@@ -97,10 +163,7 @@ impl Connections {
         let kick = |entry: &Entry| {
             let is_meant = entry.began < before;
             if is_meant {
-                entry.outbound.lock().dialog.close(Goodbye::new(CloseReason::Kicked, reason));
-                entry.outbound.flush();
-                // The connection's own task sees to the end.
-                entry.outbound.call();
+                entry.occupant.dismiss(Goodbye::new(CloseReason::Kicked, reason));
             }
             usize::from(is_meant)
         };
@@ -137,15 +200,64 @@ impl Connections {
 
 impl Entry {
     fn share(&self) -> Self {
-        Self { outbound: Arc::clone(&self.outbound), began: self.began, holder: self.holder.clone() }
+        Self { occupant: self.occupant.clone(), began: self.began, holder: self.holder.clone() }
+    }
+}
+
+impl Occupant {
+    /// Says goodbye; what waits to be sent is sent before.
+    fn dismiss(&self, goodbye: Goodbye) {
+        match self {
+            Self::Connection(outbound) => {
+                outbound.lock().dialog.close(goodbye);
+                outbound.flush();
+                // The connection's own task sees to the end.
+                outbound.call();
+            }
+            Self::Request(parked) => {
+                parked.end(goodbye);
+            }
+        }
+    }
+
+    /// Says goodbye; what waits to be sent is not sent any more. False if it was said before.
+    fn expel(&self, goodbye: Goodbye) -> bool {
+        match self {
+            Self::Connection(outbound) => {
+                let was_open = {
+                    let mut state = outbound.lock();
+                    let was_open = !state.dialog.is_closing();
+                    state.dialog.expel(goodbye);
+                    was_open
+                };
+                outbound.flush();
+                outbound.call();
+                was_open
+            }
+            Self::Request(parked) => parked.end(goodbye),
+        }
     }
 }
 
 impl Place {
-    /// Says who has it, once that is known, or once it is known better.
+    /// Says who has it, once that is known, or once it is known better. Whoever is kept out by now is told so and ends.
     pub fn identify(&self, identity: Arc<Identity>) {
         if let Some(entry) = self.connections.part(self.id).get_mut(&self.id) {
-            entry.holder.identity = identity;
+            entry.holder.identity = Arc::clone(&identity);
+        }
+        self.judge(&identity);
+    }
+
+    /// Whether its holder may stay.
+    pub(super) fn check(&self, identity: &Identity) -> Result<(), Goodbye> {
+        self.connections.check(identity)
+    }
+
+    fn judge(&self, identity: &Identity) {
+        let Err(goodbye) = self.check(identity) else { return };
+        let occupant = self.connections.part(self.id).get(&self.id).map(|entry| entry.occupant.clone());
+        if let Some(occupant) = occupant {
+            occupant.expel(goodbye);
         }
     }
 }

@@ -1,17 +1,21 @@
-//! Commands of operators that reach every node: to end a session, or all sessions of a subject.
+//! Commands of operators that reach every node: to end a session or all sessions of a subject, and to keep somebody out.
 //!
 //! Commands are messages of the log `$control` in the store, which every node follows with a cursor as a reader would: told by the bus
 //! that there is something, and looking once a second in any case. So a node that was away carries out what it missed as soon as it
 //! is back, each command once and in order, and what a command says holds however late it is heard: a kick is for the sessions that had
 //! begun when it was issued.
 //!
+//! Whom they keep out is a document of its own, [`access`](crate::access): with every change of it, what has a place here and is kept out
+//! by it ends.
+//!
 //! A node that starts has no sessions that earlier kicks could mean; it waits for [`Control::caught_up`] before it takes any.
 
 mod command;
 mod connections;
 mod follower;
+mod stay;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 
 use bongsu_persistence::store::{Append, Appended, Error, Store};
 use bongsu_protocol::message::{Message, NewMessage};
@@ -19,12 +23,16 @@ use bongsu_protocol::position::Position;
 use bongsu_protocol::topic::Topic;
 use tokio::sync::watch;
 
+use crate::access::{self, Access, Ledger, Note, Refused};
 use crate::bus::{Bell, Bus, CONTROL_CHANNEL, Frame};
 use crate::clock;
 use crate::limits::STORE_DEADLINE;
+use crate::metrics::METRICS;
+use crate::registers::{ChangeError, Versioned};
 
 pub use command::{Action, Command, Target};
 pub use connections::{Connections, Holder, Place};
+pub use stay::Stay;
 
 use follower::Follower;
 
@@ -38,6 +46,8 @@ pub struct Control {
     /// `None`: this node is alone.
     bus: Option<Arc<dyn Bus>>,
     bell: Bell,
+    access: Access,
+    connections: Arc<Connections>,
     caught_up: watch::Receiver<bool>,
 }
 
@@ -55,15 +65,18 @@ impl Control {
         store: Arc<dyn Store>,
         bus: Option<Arc<dyn Bus>>,
         bell: Bell,
+        access: Access,
         connections: Arc<Connections>,
     ) -> Self {
         if let Some(bus) = bus.clone() {
             // Not waited for: without the bus, a command is found by looking.
             tokio::spawn(async move { bus.subscribe(vec![CONTROL_CHANNEL.into()]).await });
         }
-        let (follower, caught_up) = Follower::new(Arc::clone(&store), bell.listen(), connections);
+        let (follower, caught_up) =
+            Follower::new(Arc::clone(&store), bell.listen(), Arc::clone(&connections));
         tokio::spawn(follower.run());
-        Self { store, bus, bell, caught_up }
+        tokio::spawn(enforce(access.watch(), Arc::downgrade(&connections)));
+        Self { store, bus, bell, access, connections, caught_up }
     }
 
     /// Issues a command in somebody's name. When this returns, the command is in the log: every node carries it out, within
@@ -98,9 +111,51 @@ impl Control {
         Ok(position)
     }
 
+    /// Keeps somebody out, on every node, in the name of `note.by`. When this returns, that holds in the store and here, and whoever is
+    /// concerned was told goodbye on this node: nothing that is published from then on reaches them through it. The other nodes do the same
+    /// within milliseconds where the bus is well, within a second where it is not, and as soon as they are back where they are away.
+    ///
+    /// `expected`: when the note that is there was written, `Some(0)` where there must be none.
+    ///
+    /// # Errors
+    /// See [`ChangeError`] and [`Refused`].
+    pub async fn bar(
+        &self,
+        target: &access::Target,
+        note: &Note,
+        expected: Option<u64>,
+    ) -> Result<Versioned<Ledger>, ChangeError<Refused>> {
+        let version = self.access.bar(target, note, expected).await?;
+        sweep(&self.connections).await;
+        Ok(version)
+    }
+
+    /// Who is kept out.
+    #[must_use]
+    pub const fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Waits until every command that was issued before this node started was looked at.
     pub async fn caught_up(&self) {
         // The follower ends only with the process.
         let _ = self.caught_up.clone().wait_for(|caught_up| *caught_up).await;
+    }
+}
+
+/// Ends what has a place here and is kept out, whenever that changes, for as long as there are places.
+async fn enforce(mut versions: watch::Receiver<Versioned<Ledger>>, connections: Weak<Connections>) {
+    while versions.changed().await.is_ok() {
+        let Some(connections) = connections.upgrade() else { return };
+        versions.borrow_and_update();
+        sweep(&connections).await;
+    }
+}
+
+async fn sweep(connections: &Connections) {
+    let n_ended = connections.sweep().await;
+    if n_ended > 0 {
+        METRICS.barred.add(n_ended as u64);
+        tracing::info!(n_ended, "ended what is kept out");
     }
 }

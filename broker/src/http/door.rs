@@ -1,5 +1,6 @@
 //! Who a request comes from, and what its answer says to browsers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,6 +17,8 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use crate::auth::{Expiry, Identity};
 use crate::clock;
+use crate::control::{Connections, Holder, Stay};
+use crate::metrics::Transport;
 use crate::node::Node;
 use crate::websocket::handshake::{self, Origins, OwnHosts};
 
@@ -47,6 +50,8 @@ pub(super) struct Caller {
     pub identity: Arc<Identity>,
     /// It came without a token, so that its answers are anybody's.
     pub is_anonymous: bool,
+    /// Where it is known for how long it is that.
+    sessions: Arc<Connections>,
 }
 
 /// What an answer says to the page that asked.
@@ -110,12 +115,15 @@ impl Door {
     }
 
     async fn caller(&self, token: Option<handshake::Token>) -> Result<Caller, Error> {
-        let authenticator = self.node.authenticator();
+        let sessions = Arc::clone(self.node.sessions());
         match token {
-            None => Ok(Caller { identity: Arc::clone(authenticator.anonymous()), is_anonymous: true }),
+            None => {
+                let identity = Arc::clone(self.node.authenticator().anonymous());
+                Ok(Caller { identity, is_anonymous: true, sessions })
+            }
             Some(token) => {
-                let identity = authenticator.verify(&Token(token.text)).await?;
-                Ok(Caller { identity, is_anonymous: false })
+                let identity = self.node.verify(&Token(token.text)).await?;
+                Ok(Caller { identity, is_anonymous: false, sessions })
             }
         }
     }
@@ -125,6 +133,17 @@ impl Caller {
     /// What it may do.
     pub(super) fn grants(&self) -> &Grants {
         &self.identity.grants
+    }
+
+    /// Refuses whose token ran out or was taken back since the request began. To be asked again after whatever takes time.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        Ok(self.sessions.check(&self.identity)?)
+    }
+
+    /// A place for the request while it waits.
+    pub(super) fn park(&self, node: &Node, peer: Option<SocketAddr>, transport: Transport) -> Stay {
+        let holder = Holder { identity: Arc::clone(&self.identity), peer, transport };
+        self.sessions.park(node.next_connection(), holder)
     }
 
     /// Refuses whoever may not read what is kept of the topic.

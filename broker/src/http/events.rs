@@ -58,13 +58,14 @@ pub(super) async fn answer(
     bodies: Arc<Bodies>,
     request: Request,
 ) -> Response {
-    let work = |caller, request: Request| async move {
+    let work = |caller: Caller, request: Request| async move {
         let (parts, body) = request.into_parts();
         let wanted = match parts.method.as_str() {
             "GET" => Wanted::of_query(&parts)?,
             // What a URL has no room for.
             "POST" | "QUERY" => {
                 let body = bodies.receive(&parts.headers, body).await?;
+                caller.check()?;
                 Wanted::of_body(&parts, &body)?
             }
             _ => return Err(Problem::method_not_allowed("GET, POST, QUERY, OPTIONS")),
@@ -218,6 +219,10 @@ impl Stream {
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if !self.is_over && self.reader.is_expelled() {
+                // What was taken before is nothing for them any more; what is left to take is why.
+                self.pending.clear();
+            }
             if let Some(bytes) = self.pending.pop_front() {
                 self.heartbeat_at = next_heartbeat();
                 return Some(bytes);

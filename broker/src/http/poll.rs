@@ -30,6 +30,7 @@ use crate::clock;
 use crate::drain::Phase;
 use crate::history;
 use crate::limits::{POLL_INTERVAL_SECONDS, POLL_TOPICS_MAX, STREAM_CHUNK_BYTES};
+use crate::metrics::Transport;
 use crate::node::Node;
 
 /// How often to ask at most, in seconds, for those who do not wait: GitHub's name for it.
@@ -86,26 +87,32 @@ async fn poll(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (mut places, wait, parking) = {
+    let node = Arc::clone(streams.node());
+    let (mut places, wait, parking, stay) = {
         let (mut parts, body) = request.into_parts();
         if parts.method != Method::POST {
             return Err(Problem::method_not_allowed("POST, OPTIONS"));
         }
         let parking: Parking = parts.extensions.remove().unwrap_or_default();
         let body = bodies.receive(&parts.headers, body).await?;
+        caller.check()?;
         let asked: Asked = serde_json::from_slice(&body)
             .map_err(|error| Problem::bad_request(format!("{{\"topics\": {{topic: position}}}}: {error}")))?;
-        (places_of(&streams, &caller, &asked).await?, asked.wait_ms, parking)
+        let places = places_of(&streams, &caller, &asked).await?;
+        let peer = parts.extensions.get().copied();
+        (places, asked.wait_ms, parking, caller.park(&node, peer, Transport::LongPoll))
     };
-    let node = Arc::clone(streams.node());
     let longest = node.settings().http.long_poll_timeout;
     let until = clock::instant(clock::monotonic() + Duration::from_millis(wait).min(longest));
     let until = caller.may_wait_until(until);
     drop(caller);
+    let until = stay.until(until);
     let mut waiting = None;
     let mut phase = node.drain().subscribe();
     let (found, is_draining) = loop {
         let found = look(&node, &mut places).await?;
+        // Reading took time, and so did waiting for it.
+        stay.check()?;
         if wait == 0 || !found.events.is_empty() {
             break (found, false);
         }
@@ -115,9 +122,13 @@ async fn poll(
         let changes = places.iter_mut().map(|place| Box::pin(place.follower.changed()));
         tokio::select! {
             biased;
+            () = stay.ended() => {}
             _ = select_all(changes) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => break (found, true),
-            () = tokio::time::sleep_until(until) => break (found, false),
+            () = tokio::time::sleep_until(until) => {
+                stay.check()?;
+                break (found, false);
+            }
         }
     };
     Ok(respond(&places, &found, wait == 0, is_draining))

@@ -177,6 +177,18 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<Goodbye> for Problem {
+    /// What a request is told whose place was taken away while it waited.
+    fn from(goodbye: Goodbye) -> Self {
+        match goodbye.reason {
+            CloseReason::Unauthenticated => Error::new(ErrorCode::Unauthenticated, goodbye.text).into(),
+            CloseReason::Forbidden => Self::forbidden(goodbye.text),
+            CloseReason::Kicked => Self::new(StatusCode::FORBIDDEN, "kicked", goodbye.text),
+            _ => Self::busy(goodbye.text),
+        }
+    }
+}
+
 impl From<Rejected> for Problem {
     fn from(rejected: Rejected) -> Self {
         let code = if rejected.status == StatusCode::FORBIDDEN { "forbidden" } else { "bad_request" };

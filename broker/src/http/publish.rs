@@ -54,6 +54,7 @@ async fn publish(
         return Err(Problem::method_not_allowed("POST, OPTIONS"));
     }
     let body = bodies.receive(&parts.headers, body).await?;
+    caller.check()?;
     let mut messages = decode(&body)?;
     if let [message] = &mut messages[..]
         && message.message.id.is_empty()

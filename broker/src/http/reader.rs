@@ -90,6 +90,12 @@ impl Reader {
         self.outbound.lock().session_mut().poll_outgoing()
     }
 
+    /// Whether its client may have nothing any more: the next that can be taken says why.
+    pub(super) fn is_expelled(&self) -> bool {
+        let reason = self.outbound.lock().session().close_reason();
+        matches!(reason, Some(CloseReason::Unauthenticated | CloseReason::Forbidden))
+    }
+
     /// Whether everything that was there when it was looked was taken.
     pub(super) fn is_at_head(&self) -> bool {
         self.outbound.lock().session().is_at_head()

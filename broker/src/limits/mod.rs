@@ -5,6 +5,7 @@
 
 mod admin;
 mod auth;
+mod access;
 mod followers;
 mod http;
 mod peers;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use admin::*;
 pub use auth::*;
+pub use access::*;
 pub use followers::*;
 pub use http::*;
 pub use peers::*;

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::serving::Admission;
 use super::socket::Socket;
-use crate::auth::Identity;
+use crate::auth::{self, Identity};
 use crate::config::{AllowedOrigin, Reject, Settings};
 use crate::connection::{self, Framing, Io, Opened};
 use crate::dialog::Language;
@@ -154,17 +154,16 @@ async fn identify(node: &Node, accepted: &Accepted) -> Result<Arc<Identity>, Goo
     match &accepted.token {
         // Without one it may authenticate in its first request.
         None => Ok(Arc::clone(node.authenticator().anonymous())),
-        Some(token) => node
-            .authenticator()
-            .verify(&Token(token.text.clone()))
-            .await
-            .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
+        Some(token) => node.verify(&Token(token.text.clone())).await.map_err(auth::goodbye),
     }
 }
 
 fn refuse(goodbye: &Goodbye) -> Response {
     match goodbye.reason {
         CloseReason::Forbidden => status(StatusCode::FORBIDDEN, &goodbye.text, &[]),
+        CloseReason::Internal => {
+            status(StatusCode::SERVICE_UNAVAILABLE, &goodbye.text, &[(header::RETRY_AFTER, "1")])
+        }
         // RFC 6750, 3.
         _ => status(
             StatusCode::UNAUTHORIZED,

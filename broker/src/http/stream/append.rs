@@ -91,6 +91,8 @@ impl Streams {
         let append = Append { tag, seq, messages, closes, key };
         let outcome = {
             let _writer = view.writer.lock().await;
+            // The body may have come slowly, and others may have been first.
+            caller.check()?;
             if append.tag.is_some() || append.seq.is_some() || append.closes {
                 // What such appends say is looked for from a register on.
                 self.adopt(&view).await?;

@@ -80,6 +80,7 @@ impl Streams {
         let (parts, body) = request.into_parts();
         let mut wanted = Wanted::parse(&parts.headers)?;
         let body = self.bodies.receive(&parts.headers, body).await?;
+        caller.check()?;
         let inherited = match wanted.fork.clone() {
             None => None,
             Some(fork) => {

@@ -22,6 +22,7 @@ use super::read::{Begin, CURSOR, Wanted, answer, begin, keep};
 use super::view::{State, View};
 use crate::chance;
 use crate::clock;
+use crate::control::Stay;
 use crate::drain::Phase;
 use crate::http::door::Caller;
 use crate::http::parking::Parking;
@@ -46,12 +47,15 @@ enum Woken {
     Draining,
     /// The time has come.
     Due,
+    /// Its place was taken away.
+    Ended,
 }
 
 impl Streams {
     pub(super) async fn long_poll(
         self: &Arc<Self>,
         caller: &Caller,
+        stay: Stay,
         view: Arc<View>,
         wanted: &Wanted,
         parking: &Parking,
@@ -65,11 +69,14 @@ impl Streams {
             clock::monotonic() + wanted.patience.map_or(longest, |patience| patience.min(longest)),
         );
         let until = caller.may_wait_until(until);
-        let woken = wait(&mut state, &mut self.node().drain().subscribe(), from.place, until).await;
+        let until = stay.until(until);
+        let woken = wait(&mut state, &mut self.node().drain().subscribe(), &stay, from.place, until).await;
         if woken == Woken::Gone {
             return Err(Problem::not_found("this stream was deleted"));
         }
         let chunk = self.chunk(&view, from, Dress::Plain).await?;
+        // All who waited here share it: each is asked for before it is theirs.
+        stay.check()?;
         let state = view.state();
         let mut response = answer(&state, from, &chunk);
         let headers = response.headers_mut();
@@ -93,6 +100,7 @@ impl Streams {
     pub(super) fn event_source(
         self: &Arc<Self>,
         caller: &Caller,
+        stay: Stay,
         view: Arc<View>,
         wanted: &Wanted,
     ) -> Result<Response, Problem> {
@@ -108,6 +116,8 @@ impl Streams {
             from,
             cursor: wanted.cursor,
             until: caller.may_wait_until(clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME)),
+            until: stay.until(clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME)),
+            stay,
             stage: Stage::Beginning,
         };
         let events = futures_util::stream::unfold(source, |mut source| async move {
@@ -129,6 +139,7 @@ impl Streams {
 /// An event source while it lasts. Its next event is made when the socket has taken the one before.
 struct Source {
     streams: Arc<Streams>,
+    stay: Stay,
     view: Arc<View>,
     state: watch::Receiver<State>,
     phase: watch::Receiver<Phase>,
@@ -171,16 +182,18 @@ impl Source {
         if self.stage == Stage::Going {
             let heartbeat_at = clock::instant(clock::monotonic() + EVENT_SOURCE_HEARTBEAT);
             let until = self.until.min(heartbeat_at);
-            match wait(&mut self.state, &mut self.phase, self.from.place, until).await {
+            match wait(&mut self.state, &mut self.phase, &self.stay, self.from.place, until).await {
                 Woken::Changed => {}
                 Woken::Due if until < self.until => return Some(Bytes::from_static(b":\n\n")),
                 // The client asks again with the last offset that it was told.
-                Woken::Due | Woken::Gone | Woken::Draining => return None,
+                Woken::Due | Woken::Gone | Woken::Draining | Woken::Ended => return None,
             }
         }
         self.stage = Stage::Going;
         // The status was sent: what goes wrong from here on ends the answer, and the client finds out when it asks again.
         let chunk = self.streams.chunk(&self.view, self.from, Dress::Event).await.ok()?;
+        // Whoever may not have it any more finds out the same way.
+        self.stay.check().ok()?;
         self.from = Begin { place: chunk.next, is_start: false };
         let control = {
             let state = self.view.state();
@@ -211,11 +224,13 @@ impl Source {
 async fn wait(
     state: &mut watch::Receiver<State>,
     phase: &mut watch::Receiver<Phase>,
+    stay: &Stay,
     from: Position,
     until: Instant,
 ) -> Woken {
     tokio::select! {
         biased;
+        () = stay.ended() => Woken::Ended,
         known = state.wait_for(|state| is_changed(state, from)) => match known {
             Ok(state) if state.exists() => Woken::Changed,
             Ok(_) | Err(_) => Woken::Gone,

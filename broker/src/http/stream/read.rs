@@ -26,6 +26,7 @@ use crate::http::door::Caller;
 use crate::http::poll::hint;
 use crate::http::problem::Problem;
 use crate::limits::STREAM_CHUNK_BYTES;
+use crate::metrics::Transport;
 
 pub(super) const NEXT_OFFSET: HeaderName = HeaderName::from_static("stream-next-offset");
 pub(super) const UP_TO_DATE: HeaderName = HeaderName::from_static("stream-up-to-date");
@@ -122,11 +123,19 @@ impl Streams {
         match wanted.live {
             Live::No => self.catch_up(&caller, &view, &wanted, &parts.headers).await,
             Live::EventSource => self.event_source(&caller, view, &wanted),
+            Live::EventSource => {
+                let peer = parts.extensions.get().copied();
+                let stay = caller.park(self.node(), peer, Transport::StreamEvents);
+                self.event_source(stay, view, &wanted)
+            }
             Live::LongPoll => {
                 let parking = parts.extensions.remove().unwrap_or_default();
+                let peer = parts.extensions.get().copied();
+                let stay = caller.park(self.node(), peer, Transport::LongPoll);
                 // What came with the request is slices of the connection's buffer, which would stay as long as the poll.
                 drop(parts);
                 self.long_poll(&caller, view, &wanted, &parking).await
+                self.long_poll(is_anonymous, stay, view, &wanted, &parking).await
             }
         }
     }
@@ -163,6 +172,7 @@ impl Streams {
     ) -> Result<Response, Problem> {
         let from = begin(&view.state(), wanted.from)?;
         let chunk = self.chunk(view, from, Dress::Plain).await?;
+        caller.check()?;
         let mut response = answer(&view.state(), from, &chunk);
         let headers = response.headers_mut();
         if wanted.from == Asked::Now {

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bongsu_protocol::command;
-use bongsu_protocol::reason::{CloseReason, Goodbye};
+use bongsu_protocol::reason::Goodbye;
 use bongsu_protocol::sockjs::{Callback, InvalidCallback};
 
-use crate::auth::Identity;
+use crate::auth::{self, Identity};
 use crate::node::Node;
 use crate::websocket::handshake::{Token, percent_decode};
 
@@ -52,11 +52,7 @@ pub(super) async fn identify(node: &Node, token: Option<&Token>) -> Result<Arc<I
     match token {
         // Without one it may authenticate in its first request.
         None => Ok(Arc::clone(node.authenticator().anonymous())),
-        Some(token) => node
-            .authenticator()
-            .verify(&command::Token(token.text.clone()))
-            .await
-            .map_err(|error| Goodbye::new(CloseReason::Unauthenticated, error.text)),
+        Some(token) => node.verify(&command::Token(token.text.clone())).await.map_err(auth::goodbye),
     }
 }
 
