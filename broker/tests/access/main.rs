@@ -1,0 +1,16 @@
+//! Who may do what on every way in, and that what is taken back is gone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod leaks;
+mod matrix;
+mod native;
+#[path = "../support/nodes.rs"]
+mod nodes;
+mod oracle;
+mod races;
+mod revoked;
+#[path = "../support/mod.rs"]
+mod support;
+mod ways;
+mod world;
