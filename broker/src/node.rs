@@ -164,7 +164,7 @@ impl Node {
         gate: Option<Gate>,
     ) -> Arc<Self> {
         let told_for = settings.events.retention;
-        let policies = Arc::new(Policies::new(&settings.topics.0).telling(told_for));
+        let policies = Arc::new(Policies::new(&settings.topics.0).telling(told_for).keeping_tickets());
         let limits = &settings.limits;
         let started_ms = clock::wall().0;
         let bus_health = ends.as_ref().map(|(_, inbox)| inbox.health.clone());
@@ -215,6 +215,7 @@ impl Node {
         let members_max = limits.members_per_topic;
         let presence =
             Presence::spawn(Arc::clone(&publisher), Arc::clone(&policies), cluster.clone(), members_max);
+        let authenticator = Authenticator::new(&settings).with_tickets(Arc::clone(&store));
         let events = Events::spawn(
             &settings.events,
             settings.node.name.as_str(),
@@ -225,7 +226,7 @@ impl Node {
             &cluster,
         );
         Arc::new(Self {
-            authenticator: Authenticator::new(&settings),
+            authenticator,
             policies,
             interest,
             bus_health,

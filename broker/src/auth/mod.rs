@@ -7,6 +7,7 @@
 //! | `keys`, `keyset`, `jwks` | keys, sets of them, and sets behind a URL |
 //! | `issuers` | who signs tokens, by which keys, and what their tokens mean |
 //! | `expiry` | when a token ends, and the warning before |
+//! | `tickets` | what is good for one handshake, in the place of a token |
 //! | `refused` | why a token is no good |
 
 mod claims;
@@ -22,12 +23,14 @@ mod refused;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::sync::Arc;
 
+use bongsu_persistence::store::Store;
 use bongsu_protocol::command::Token;
-use bongsu_protocol::reason::Error;
 use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
+use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::Grants;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -38,11 +41,13 @@ use crate::metrics::TokenRefusal;
 
 pub use expiry::{Due, Expiry, farewell};
 pub use identity::{Identity, Limits, Role};
+pub use tickets::Ticket;
 
 use claims::Claims;
 use issuers::{Issuer, Verified};
 use jwt::Unverified;
 use refused::Refused;
+use tickets::Tickets;
 
 /// Knows the tokens of the settings, and those that issuers of the settings sign.
 /// The end of a connection whose token was refused.
@@ -61,6 +66,8 @@ pub struct Authenticator {
     tokens: Vec<([u8; 32], Arc<Identity>)>,
     issuers: Vec<Issuer>,
     anonymous: Arc<Identity>,
+    /// `None`: there are none.
+    tickets: Option<Tickets>,
 }
 
 impl Authenticator {
@@ -94,6 +101,27 @@ impl Authenticator {
             tokens: settings.auth.tokens.0.iter().map(known).collect(),
             issuers: settings.auth.issuers.0.iter().map(Issuer::new).collect(),
             anonymous: Arc::new(Identity::of(anonymous)),
+            tickets: None,
+        }
+    }
+
+    /// Makes tickets and takes them, by this store, which all nodes share.
+    #[must_use]
+    pub fn with_tickets(self, store: Arc<dyn Store>) -> Self {
+        Self { tickets: Some(Tickets::new(store)), ..self }
+    }
+
+    /// Makes a ticket that is good for one handshake or request of this identity, on any node, within
+    /// [`TICKET_LIFETIME`](crate::limits::TICKET_LIFETIME).
+    ///
+    /// # Errors
+    /// `unauthenticated` for somebody who showed no token: there is nothing to keep out of a URL. `unavailable` while the store does not answer.
+    pub async fn mint_ticket(&self, identity: &Identity) -> Result<Ticket, Error> {
+        match &self.tickets {
+            Some(tickets) if !identity.subject().is_empty() => Ok(tickets.mint(identity).await?),
+            _ => {
+                Err(Error::new(ErrorCode::Unauthenticated, "a ticket is for the bearer of a token: send one"))
+            }
         }
     }
 
@@ -127,6 +155,11 @@ impl Authenticator {
     pub async fn verify(&self, token: &Token) -> Result<Arc<Identity>, Error> {
         if let Some(identity) = self.known(token) {
             return Ok(Arc::clone(identity));
+        }
+        if let Some(tickets) = &self.tickets
+            && tickets::is_meant(&token.0)
+        {
+            return Ok(Arc::new(tickets.redeem(&token.0).await?));
         }
         Ok(Arc::new(self.verify_signed(&token.0).await?.identity))
     }

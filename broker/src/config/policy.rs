@@ -13,6 +13,7 @@ use super::schema::{Reader, Setting, Spec};
 use super::settings::TopicPolicy;
 use super::value::ByteSize;
 use super::word::{SlowReader, TopicKind};
+use crate::limits::TICKETS_KEPT;
 
 /// The topics on which the broker tells of itself: like any others to their readers.
 pub const TOLD: &str = "$sys/#";
@@ -86,8 +87,18 @@ impl Policies {
 
     /// What the broker tells on topics of its own is durable, is kept for a time, and is no operator's to shape otherwise.
     #[must_use]
-    pub fn telling(mut self, age: Duration) -> Self {
-        let filter = TopicFilter::parse(TOLD).expect("it is a filter");
+    pub fn telling(self, age: Duration) -> Self {
+        self.with_own(TOLD, age)
+    }
+
+    /// Connect tickets are kept as long as it matters that they were used, and some more.
+    #[must_use]
+    pub fn keeping_tickets(self) -> Self {
+        self.with_own("$tickets", TICKETS_KEPT)
+    }
+
+    fn with_own(mut self, filter: &str, age: Duration) -> Self {
+        let filter = TopicFilter::parse(filter).expect("it is a filter");
         let retention = Retention { age: Some(age), ..Retention::default() };
         let kind = Kind::Durable { retention, idempotency_window: Duration::ZERO };
         let told = Policy { filter: Some(filter), kind, ..Policy::unmatched() };

@@ -6,6 +6,7 @@
 //! | `/v1/poll` | what is new on several topics: see `poll` |
 //! | `/v1/events` | server-sent events and lines of JSON: see `events` |
 //! | `/v1/publish` | messages of back ends: see `publish` |
+//! | `/v1/tickets` | what takes a token's place in a URL: see `tickets` |
 //!
 //! No request needs the node that answered the one before: what a reader has seen is in its own hands, and everything else in logs.
 
@@ -19,6 +20,7 @@ mod problem;
 mod publish;
 mod reader;
 mod stream;
+mod tickets;
 mod time;
 
 use std::sync::Arc;
@@ -88,6 +90,10 @@ pub fn routes(
             poll::answer(Arc::clone(&door), Arc::clone(&streams), Arc::clone(&bodies), request)
         })
     };
+    let tickets = {
+        let (door, node) = (Arc::clone(&door), Arc::clone(node));
+        any(move |request: Request| tickets::answer(Arc::clone(&door), Arc::clone(&node), request))
+    };
     let publish = {
         let node = Arc::clone(node);
         any(move |request: Request| {
@@ -99,4 +105,5 @@ pub fn routes(
         .route("/v1/poll", poll)
         .route("/v1/events", events)
         .route("/v1/publish", publish)
+        .route("/v1/tickets", tickets)
 }

@@ -39,5 +39,17 @@ pub const SAME_ISSUER_MAX: usize = 4;
 /// How long before its end the bearer of a token is warned: 60 s, enough to get another one from a server that is busy.
 pub const TOKEN_WARNING: Duration = Duration::from_secs(60);
 
+/// How long a connect ticket is good: 30 s, from a page's request for it to its handshake.
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(30);
+
+/// How long the store knows that a ticket was used: 10 minutes, far longer than it is good, even where nodes' clocks are apart.
+pub const TICKET_GUARD: Duration = Duration::from_secs(600);
+
+/// How long tickets are kept in their log: an hour, for whoever wants to know later what happened.
+pub const TICKETS_KEPT: Duration = Duration::from_secs(3600);
+
+/// Tickets that a node looks up at the same time: 16. Others wait, so that whoever guesses tickets leaves the store to others.
+pub const TICKETS_REDEEMED_MAX: usize = 16;
+
 /// Bits of an RSA key: what ring checks signatures with.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

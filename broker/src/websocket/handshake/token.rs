@@ -20,6 +20,9 @@ const COOKIE: &str = "bongsu_token";
 /// The query parameter that carries a token (RFC 6750, 2.3).
 const QUERY_PARAMETER: &str = "access_token";
 
+/// The query parameter that carries a ticket: good once, so that it does no harm in a log.
+const TICKET_PARAMETER: &str = "ticket";
+
 /// RFC 4648, 5. Sub-protocols are HTTP tokens, in which `=` may not stand, so padding is usually left out.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
@@ -42,7 +45,7 @@ pub enum Source {
     Authorization,
     /// A sub-protocol `bearer.…`.
     Subprotocol,
-    /// `?access_token=…`; such a URL should not be logged.
+    /// `?access_token=…` or `?ticket=…`; a URL with a token should not be logged.
     Query,
     /// The cookie, beside an origin that is trusted.
     Cookie,
@@ -75,9 +78,11 @@ pub(super) fn find<'a>(
     }
     let mut parameters =
         query.unwrap_or_default().split('&').filter_map(|parameter| parameter.split_once('='));
-    if let Some((_, encoded)) = parameters.find(|(name, _)| *name == QUERY_PARAMETER) {
+    let is_token = |name: &str| name == QUERY_PARAMETER || name == TICKET_PARAMETER;
+    if let Some((_, encoded)) = parameters.find(|(name, _)| is_token(name)) {
         let token = percent_decode(encoded);
-        let token = token.ok_or(Rejected::bad_request("access_token is not percent-encoded text"))?;
+        let token =
+            token.ok_or(Rejected::bad_request("access_token or ticket is not percent-encoded text"))?;
         return checked(token, Source::Query).map(Some);
     }
     // Without an origin there is no telling which page made the browser send its cookie, if it is a browser.
