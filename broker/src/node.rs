@@ -1,7 +1,7 @@
 //! Everything that connections of this node share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bongsu_persistence::appender::AppenderLimits;
@@ -19,8 +19,10 @@ use crate::bus::{Bell, Bus, Health, Inbox, Joined};
 use crate::chance;
 use crate::clock;
 use crate::cluster::{self, Cluster};
-use crate::config::{LivePolicies, Policies, Settings, StorageKind};
+use crate::config::{Policies, Settings, StorageKind};
+
 use crate::control::{Connections, Control};
+use crate::decisions::Decisions;
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::feed::{self, Announcer, Ends};
@@ -36,8 +38,9 @@ use crate::presence::Presence;
 use crate::proxy::Proxies;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
-use crate::registers::{Register, Registers, Versioned};
+use crate::registers::Registers;
 use crate::removals::Removals;
+use crate::webhooks::Desk;
 
 /// When a connection pings, gives up, or is sent away.
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +76,9 @@ pub struct Node {
     connections: Arc<Connections>,
     control: Control,
     registers: Registers,
-    live_policies: Register<LivePolicies>,
     removals: Removals,
+    decisions: Decisions,
+    webhook_desk: Desk,
     cluster: Cluster,
     peers: Peers,
     places: Arc<Semaphore>,
@@ -171,12 +175,11 @@ impl Node {
         let bus = ends.as_ref().map(|(bus, _)| Arc::clone(bus));
         let bell = Bell::default();
         let registers = Registers::new(&store, bus.as_ref(), &bell);
-        let live_policies: Register<LivePolicies> = registers.open("policies");
-        tokio::spawn(follow_policies(live_policies.watch(), Arc::downgrade(&policies)));
-        let control = Control::spawn(Arc::clone(&store), bus.clone(), bell.clone(), Arc::clone(&connections));
+        let decisions = Decisions::follow(&registers, &store, &settings, &policies);
         let access = Access::open(&registers);
         let connections = Arc::new(Connections::new(settings.node.name.as_str(), started_ms, access.clone()));
-        let control = Control::spawn(Arc::clone(&store), bus, bell.clone(), access, Arc::clone(&connections));
+        let control =
+            Control::spawn(Arc::clone(&store), bus.clone(), bell.clone(), access, Arc::clone(&connections));
         let Paths { interest, hub, history, announcer } =
             Paths::lay(&settings, &store, &policies, ends, &bell);
         let removals = Removals::spawn(&store, bus, &bell, &history);
@@ -190,6 +193,7 @@ impl Node {
         };
         let publisher =
             Arc::new(Publisher::spawn(Arc::clone(&store), &history, &hub, &announcer, &policies, appender));
+        let webhook_desk = Desk::new(&settings.webhooks.0, &store, &publisher, settings.node.name.as_str());
         let drain = Drain::default();
         let (cluster, peers) = match commands {
             None => (Cluster::alone(), Peers::alone()),
@@ -241,8 +245,9 @@ impl Node {
             connections,
             control,
             registers,
-            live_policies,
             removals,
+            decisions,
+            webhook_desk,
             cluster,
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -308,23 +313,11 @@ impl Node {
         Some(self.bus_health.as_ref()?.borrow().clone())
     }
 
-    /// The policies that go before those of the settings.
-    #[must_use]
-    pub const fn live_policies(&self) -> &Register<LivePolicies> {
-        &self.live_policies
-    }
-
-    /// Lets what is known of the live policies hold. They do so by themselves, a moment later.
-    pub fn heed_live_policies(&self) {
-        self.policies.put_before(|| self.live_policies.current().document);
-    }
-
     /// Waits until this node looked at what operators had decided before it started: commands, and the broker's own documents. That may be
     /// never where the store is away: bound it.
     pub async fn caught_up(&self) {
         self.control.caught_up().await;
-        self.registers.caught_up().await;
-        self.heed_live_policies();
+        self.decisions.caught_up().await;
     }
 
     /// Reads of logs.
@@ -461,6 +454,18 @@ impl Node {
         &self.removals
     }
 
+    /// What operators decide while nodes run.
+    #[must_use]
+    pub const fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// How webhooks' deliveries went.
+    #[must_use]
+    pub const fn webhook_desk(&self) -> &Desk {
+        &self.webhook_desk
+    }
+
     /// This node's place in its cluster.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
@@ -482,7 +487,7 @@ impl Node {
     /// The bounds of each session.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        let limits = &self.settings.limits;
+        let limits = self.decisions.limits(&self.settings);
         Bounds {
             outbox_bytes: self.settings.websocket.outbound_bytes.as_usize(),
             subscriptions: limits.subscriptions_per_connection,
@@ -508,14 +513,6 @@ impl Node {
     pub fn reconnect_after_ms(&self) -> u64 {
         let spread = u64::try_from(self.settings.drain.spread.as_millis()).unwrap_or(u64::MAX);
         chance::range(0..=spread.min(1000))
-    }
-}
-
-/// Lets the policies that operators change hold as long as there is anybody whom they concern.
-async fn follow_policies(mut live: watch::Receiver<Versioned<LivePolicies>>, policies: Weak<Policies>) {
-    while live.changed().await.is_ok() {
-        let Some(policies) = policies.upgrade() else { return };
-        policies.put_before(|| Arc::clone(&live.borrow_and_update().document));
     }
 }
 

@@ -115,7 +115,7 @@ pub async fn serve_and_tell(loaded: Loaded, listening: impl FnOnce(&str)) -> any
 fn start_webhooks(node: &Node, store: &Arc<dyn Store>) -> Webhooks {
     let is_alone = node.settings().storage.kind != StorageKind::Postgres;
     let (webhooks, process) = (&node.settings().webhooks.0, node.sessions().prefix());
-    Webhooks::start(webhooks, store, node.publisher(), process, is_alone)
+    Webhooks::start(webhooks, store, node.publisher(), node.name(), process, is_alone)
 }
 
 /// Hands what applications publish in SQL to readers.

@@ -1,7 +1,12 @@
 //! What there is: one module for each resource, with its types, the trait that a broker implements, and its routes.
 
+pub mod keys;
+pub mod limits;
 pub mod nodes;
 pub mod openapi;
+pub mod policies;
+pub mod records;
+pub mod webhooks;
 pub mod whoami;
 
 use std::sync::Arc;
@@ -18,12 +23,23 @@ use crate::problem::Problem;
 use crate::query;
 use crate::route::Route;
 
+use keys::Keys;
+use limits::Limits;
 use nodes::Nodes;
+use policies::Policies;
+use records::Records;
+use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
-pub trait Control: Audit + Nodes + Send + Sync + 'static {}
+pub trait Control:
+    Audit + Keys + Limits + Nodes + Policies + Records + Webhooks + Send + Sync + 'static
+{
+}
 
-impl<T> Control for T where T: Audit + Nodes + Send + Sync + 'static {}
+impl<T> Control for T where
+    T: Audit + Keys + Limits + Nodes + Policies + Records + Webhooks + Send + Sync + 'static
+{
+}
 
 /// The broker, as handlers have it.
 pub type Shared = Arc<dyn Control>;
@@ -31,7 +47,17 @@ pub type Shared = Arc<dyn Control>;
 /// Every route of the API, with the role that it needs.
 #[must_use]
 pub fn table() -> Vec<Route<Shared>> {
-    [whoami::routes(), nodes::routes(), openapi::routes()].into_iter().flatten().collect()
+    let resources = [
+        whoami::routes(),
+        nodes::routes(),
+        policies::routes(),
+        limits::routes(),
+        keys::routes(),
+        webhooks::routes(),
+        records::routes(),
+        openapi::routes(),
+    ];
+    resources.into_iter().flatten().collect()
 }
 
 /// Answers the requests of administrators: `/v1/…`, and a problem on every other path.

@@ -75,7 +75,7 @@ impl Access {
     /// # Errors
     /// `unavailable`: the store does not say so.
     pub async fn ready(&self) -> Result<(), Error> {
-        if self.register.was_looked_at() {
+        if self.register.is_known() {
             return Ok(());
         }
         let late = |_| {

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use bongsu_admin_api::{Actor, Problem, Role};
+use bongsu_admin_api::{Actor, Error, Problem, Role};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName};
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::{AdminRole, Settings};
+use crate::keys::{Keys, Verdict};
 use crate::peers::Source;
 
 /// The name of whoever administers from this machine, where nobody needs a credential.
@@ -34,6 +35,7 @@ const OF_PROXIES: [HeaderName; 5] = [
 #[derive(Debug)]
 pub struct Gatekeeper {
     tokens: Vec<Known>,
+    keys: Keys,
 }
 
 #[derive(Debug)]
@@ -54,20 +56,20 @@ impl From<AdminRole> for Role {
 }
 
 impl Gatekeeper {
-    /// Takes the tokens of the settings.
+    /// Takes the tokens of the settings, and the keys that administrators make.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, keys: Keys) -> Self {
         let tokens = settings.admin.tokens.0.iter().map(|token| Known {
             sha256: *token.sha256.as_bytes(),
             name: token.name.as_str().to_owned(),
             role: token.role.into(),
         });
-        Self { tokens: tokens.collect() }
+        Self { tokens: tokens.collect(), keys }
     }
 
-    /// Whether anybody could show a credential.
-    fn knows_credentials(&self) -> bool {
-        !self.tokens.is_empty()
+    /// Whether anybody could show a credential; `None`: this node could not look yet.
+    fn knows_credentials(&self) -> Option<bool> {
+        if self.tokens.is_empty() { self.keys.any() } else { Some(true) }
     }
 
     fn judge(&self, head: &Parts) -> Result<Actor, Problem> {
@@ -81,7 +83,8 @@ impl Gatekeeper {
                 let (name, role) = self.verify(token)?;
                 Ok(Actor { name, role, address })
             }
-            None if self.knows_credentials() => {
+            None if self.knows_credentials().is_none() => Err(not_yet()),
+            None if self.knows_credentials() == Some(true) => {
                 Err(Problem::unauthenticated("show a token of an administrator: Authorization: Bearer …"))
             }
             None if !source.is_this_machine() => Err(Problem::unauthenticated(
@@ -103,8 +106,19 @@ impl Gatekeeper {
                 found = Some(known);
             }
         }
-        let found = found.ok_or_else(|| Problem::unauthenticated("no administrator has this token"))?;
-        Ok((found.name.clone(), found.role))
+        if let Some(found) = found {
+            return Ok((found.name.clone(), found.role));
+        }
+        match self.keys.verify(token) {
+            Verdict::Known { name, role } => {
+                let role = role
+                    .parse()
+                    .map_err(|_| Problem::forbidden("this key's role is one of a later version"))?;
+                Ok((name, role))
+            }
+            Verdict::Unknown => Err(Problem::unauthenticated("no administrator has this token")),
+            Verdict::NotYet => Err(not_yet()),
+        }
     }
 }
 
@@ -112,6 +126,10 @@ impl bongsu_admin_api::Gatekeeper for Gatekeeper {
     fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Actor, Problem>> {
         std::future::ready(self.judge(head)).boxed()
     }
+}
+
+fn not_yet() -> Problem {
+    Error::Unavailable("the store could not be asked yet who may administer: try again".to_owned()).into()
 }
 
 /// The token that a request shows.
@@ -166,16 +184,28 @@ fn is_this_machine(host: &str) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
+    use std::sync::Arc;
+
+    use bongsu_persistence::memory::MemoryStore;
+    use bongsu_persistence::store::Store;
+
     use super::*;
+    use crate::bus::Bell;
     use crate::config::{SettingsArgs, load_with};
+    use crate::keys::Before;
+    use crate::registers::Registers;
 
     const TOKENS: &str = "admin.tokens=[{ name = 'ada', sha256 = \
                           '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08', role = 'operator' }]";
 
-    fn gatekeeper(set: &[&str]) -> Gatekeeper {
+    async fn gatekeeper(set: &[&str]) -> Gatekeeper {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let registers = Registers::new(&store, None, &Bell::default());
+        let keys = Keys::open(&registers);
+        registers.caught_up().await;
         let set = set.iter().map(|flag| (*flag).to_owned()).collect();
         let loaded = load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).expect("they are valid");
-        Gatekeeper::new(&loaded.settings)
+        Gatekeeper::new(&loaded.settings, keys)
     }
 
     fn ask(gatekeeper: &Gatekeeper, from: &str, headers: &[(&str, &str)]) -> Result<Role, u16> {
@@ -189,9 +219,9 @@ mod tests {
         gatekeeper.judge(&head).map(|actor| actor.role).map_err(|problem| problem.status().as_u16())
     }
 
-    #[test]
-    fn without_a_credential_this_machine_administers_and_nobody_else() {
-        let gatekeeper = gatekeeper(&[]);
+    #[tokio::test]
+    async fn without_a_credential_this_machine_administers_and_nobody_else() {
+        let gatekeeper = gatekeeper(&[]).await;
         for (host, expected) in [
             ("localhost:8081", Ok(Role::Admin)),
             ("127.0.0.1:8081", Ok(Role::Admin)),
@@ -214,9 +244,9 @@ mod tests {
         );
     }
 
-    #[test]
-    fn without_a_credential_no_strange_page_and_no_proxy_passes() {
-        let gatekeeper = gatekeeper(&[]);
+    #[tokio::test]
+    async fn without_a_credential_no_strange_page_and_no_proxy_passes() {
+        let gatekeeper = gatekeeper(&[]).await;
         let ask = |name, value| ask(&gatekeeper, "127.0.0.1", &[("host", "localhost:8081"), (name, value)]);
         assert_eq!(ask("origin", "http://localhost:8081"), Ok(Role::Admin));
         assert_eq!(ask("sec-fetch-site", "same-origin"), Ok(Role::Admin));
@@ -234,9 +264,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn with_a_credential_everybody_shows_one_also_on_this_machine() {
-        let gatekeeper = gatekeeper(&[TOKENS]);
+    #[tokio::test]
+    async fn with_a_credential_everybody_shows_one_also_on_this_machine() {
+        let gatekeeper = gatekeeper(&[TOKENS]).await;
         let host = ("host", "localhost:8081");
         assert_eq!(ask(&gatekeeper, "127.0.0.1", &[host]), Err(401));
         let token =
@@ -248,5 +278,27 @@ mod tests {
         }
         let twice = [host, ("authorization", "Bearer test"), ("authorization", "Bearer test")];
         assert_eq!(ask(&gatekeeper, "127.0.0.1", &twice), Err(401));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_a_credential_and_ends_the_time_without_any() {
+        let gatekeeper = gatekeeper(&[]).await;
+        let host = ("host", "localhost:8081");
+        assert_eq!(ask(&gatekeeper, "127.0.0.1", &[host]), Ok(Role::Admin));
+        let (_, secret) = gatekeeper.keys.make("", "deploy", "operator", None, Before::Either).await.unwrap();
+        assert_eq!(ask(&gatekeeper, "127.0.0.1", &[host]), Err(401));
+        let token = format!("Bearer {secret}");
+        assert_eq!(ask(&gatekeeper, "10.0.0.7", &[host, ("authorization", &token)]), Ok(Role::Operator));
+        gatekeeper.keys.revoke("", "deploy").await.unwrap();
+        assert_eq!(ask(&gatekeeper, "10.0.0.7", &[host, ("authorization", &token)]), Err(401));
+    }
+
+    #[tokio::test]
+    async fn before_the_keys_are_known_nobody_is_let_in_without_a_token() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let keys = Keys::open(&Registers::new(&store, None, &Bell::default()));
+        let loaded = load_with(&SettingsArgs::default(), []).expect("they are valid");
+        let gatekeeper = Gatekeeper::new(&loaded.settings, keys);
+        assert_eq!(ask(&gatekeeper, "127.0.0.1", &[("host", "localhost:8081")]), Err(503));
     }
 }

@@ -11,12 +11,20 @@
 
 mod audit;
 pub mod gatekeeper;
+mod keys;
+mod limits;
 mod nodes;
 mod others;
+mod policies;
+mod webhooks;
 
 use std::sync::Arc;
 
+use bongsu_admin_api::Error;
+use bongsu_persistence::store;
+
 use crate::node::Node;
+use crate::registers::ChangeError;
 
 pub use gatekeeper::Gatekeeper;
 pub use others::answer;
@@ -32,5 +40,34 @@ impl Admin {
     #[must_use]
     pub const fn new(node: Arc<Node>) -> Self {
         Self { node }
+    }
+}
+
+/// The store did not answer what was only read.
+fn unavailable(error: store::Error) -> Error {
+    match error {
+        store::Error::Unavailable(_) => Error::Unavailable(error.to_string()),
+        store::Error::Corrupt(_) => Error::Internal(error.to_string()),
+    }
+}
+
+/// Why a register was not changed.
+fn not_changed<R>(error: ChangeError<R>, refused: impl FnOnce(R) -> Error) -> Error {
+    let detail = match &error {
+        ChangeError::Refused(_) => String::new(),
+        ChangeError::Conflict { .. } => "it was changed since: look at it again, and decide again".to_owned(),
+        ChangeError::Contended => "too many others change it at the same time: try again".to_owned(),
+        ChangeError::Unreadable { head } => {
+            format!("version {head} was written by a later version of the broker, which alone can change it")
+        }
+        ChangeError::TooLarge { bytes } => format!("it would have {bytes} bytes as JSON, which is too much"),
+        ChangeError::Store(error) => format!("{error}; it may have been changed all the same"),
+    };
+    match error {
+        ChangeError::Refused(refusal) => refused(refusal),
+        ChangeError::Conflict { .. } => Error::Changed(detail),
+        ChangeError::Contended | ChangeError::Unreadable { .. } => Error::Conflict(detail),
+        ChangeError::TooLarge { .. } => Error::TooLarge(detail),
+        ChangeError::Store(_) => Error::Unavailable(detail),
     }
 }

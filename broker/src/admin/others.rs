@@ -3,12 +3,16 @@
 //! | path | what is answered |
 //! |---|---|
 //! | `/$node/status` | how the node is |
+//! | `/$node/subscribers?{filter}` | how many of its sessions read topics under a filter, which stands there in base64 |
 //!
 //! They come by the port for nodes, signed, and no request of a client is taken for one. An answer is JSON in the types of this version: a node
 //! of another one that does not understand it counts as missing.
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bongsu_protocol::topic::TopicFilter;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::Uri;
@@ -34,8 +38,19 @@ pub async fn answer(node: &Arc<Node>, uri: &Uri) -> Option<Bytes> {
     let admin = Admin::new(Arc::clone(node));
     match uri.path() {
         "/$node/status" => written(&admin.status().await),
+        "/$node/subscribers" => written(&admin.subscribers(&filter_of(uri.query()?)?)),
         _ => None,
     }
+}
+
+/// A filter as a question's parameters.
+pub(super) fn parameter_of(filter: &TopicFilter) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(filter.as_str())
+}
+
+fn filter_of(parameter: &str) -> Option<TopicFilter> {
+    let text = BASE64_URL_SAFE_NO_PAD.decode(parameter).ok()?;
+    TopicFilter::parse(std::str::from_utf8(&text).ok()?).ok()
 }
 
 /// What this node says to another one.

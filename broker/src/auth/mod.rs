@@ -30,7 +30,6 @@ use std::sync::Arc;
 use bongsu_persistence::store::Store;
 use bongsu_protocol::command::Token;
 use bongsu_protocol::reason::{CloseReason, Error, ErrorCode, Goodbye};
-use bongsu_protocol::reason::{Error, ErrorCode};
 use bongsu_protocol::session::Grants;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -49,7 +48,6 @@ use jwt::Unverified;
 use refused::Refused;
 use tickets::Tickets;
 
-/// Knows the tokens of the settings, and those that issuers of the settings sign.
 /// The end of a connection whose token was refused.
 #[must_use]
 pub fn goodbye(error: Error) -> Goodbye {
@@ -60,6 +58,8 @@ pub fn goodbye(error: Error) -> Goodbye {
     };
     Goodbye { retry_after_ms: error.retry_after_ms, ..Goodbye::new(reason, error.text) }
 }
+
+/// Knows the tokens of the settings, and those that issuers of the settings sign.
 #[derive(Debug)]
 pub struct Authenticator {
     /// Digest of each token, and whose it is.

@@ -197,7 +197,7 @@ fn depth(object: &serde_json::Map<String, serde_json::Value>) -> usize {
     depth
 }
 
-fn table(object: &serde_json::Map<String, serde_json::Value>, origin: &str) -> Value {
+pub(super) fn table(object: &serde_json::Map<String, serde_json::Value>, origin: &str) -> Value {
     let entries = object.iter().map(|(name, member)| (name.clone(), value(member, origin)));
     Value::new(Some(&origin.to_owned()), entries.collect::<Map<_, _>>())
 }

@@ -11,7 +11,7 @@
 //! | `auth` | the settings of who may do what, which `settings` shows as its own |
 //! | `layers` | file, environment and flags, as sources for the `config` crate |
 //! | `policy` | what holds for a topic, resolved from the ordered list of policies |
-//! | `live` | the policies that operators change while nodes run |
+//! | `live`, `live_limits` | the policies and limits that operators change while nodes run |
 //! | `check` | rules that concern more than one setting |
 //! | `explain` | the effective values as text, and `docs/configuration.md` |
 //! | `error` | what is wrong, with the key, the value, its origin and what is allowed |
@@ -22,6 +22,7 @@ mod error;
 mod explain;
 mod layers;
 mod live;
+mod live_limits;
 mod network;
 mod policy;
 mod prefix;
@@ -41,12 +42,13 @@ pub use error::{Error, Errors};
 pub use explain::{explain, markdown};
 pub use layers::SettingsArgs;
 pub use live::{LivePolicies, LivePolicy};
+pub use live_limits::{LiveLimits, show_limits};
 pub use network::Network;
 pub use policy::{Changes as PolicyChanges, Kind, Policies, Policy, PublishRate, TOLD};
 pub use prefix::PathPrefix;
 pub use ratio::Ratio;
 pub use schema::{Origin, Origins, Tables};
-pub use settings::{Events as EventSettings, Settings, Webhook as WebhookSettings};
+pub use settings::{Events as EventSettings, Limits as LimitSettings, Settings, Webhook as WebhookSettings};
 pub use url::ServerUrl;
 pub use value::{AllowedOrigin, ByteSize, Grant, LogFilter, Name, Sha256};
 pub use web::ScriptUrl;

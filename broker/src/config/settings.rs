@@ -89,6 +89,8 @@ settings! {
         pub tls: bool = "false";
         /// Who may administer. With any of them, every request for the console's data and the API shows one, also from this machine.
         pub tokens: Tables<AdminToken>;
+        /// How long the records of what administrators changed are kept.
+        pub audit_retention: Duration = "365d" in "1d"..="36500d";
     }
 
     /// A token of an administrator.

@@ -186,6 +186,18 @@ impl Connections {
         n_kicked
     }
 
+    /// Looks at all that are no requests, one after another, without the lock that connections that come and go wait for.
+    pub fn each(&self, mut look: impl FnMut(&Arc<Outbound>)) {
+        for part in &self.parts {
+            let entries: Vec<Entry> = lock(part).values().map(Entry::share).collect();
+            for entry in entries {
+                if let Occupant::Connection(outbound) = &entry.occupant {
+                    look(outbound);
+                }
+            }
+        }
+    }
+
     /// The connection of a session of this process.
     fn id_of(&self, session: &str) -> Option<ConnectionId> {
         let number = session.strip_prefix(&self.prefix)?;

@@ -104,7 +104,6 @@ async fn poll(
     };
     let longest = node.settings().http.long_poll_timeout;
     let until = clock::instant(clock::monotonic() + Duration::from_millis(wait).min(longest));
-    let until = caller.may_wait_until(until);
     drop(caller);
     let until = stay.until(until);
     let mut waiting = None;

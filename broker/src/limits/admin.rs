@@ -23,8 +23,8 @@ pub const KIND_CHECK_LOGS_MAX: usize = 1_000_000;
 /// Keys of administrators: 1,000. Each request with a key is compared with all of them.
 pub const KEYS_MAX: usize = 1000;
 
-/// Random bytes of a key's secret: 32, which nobody guesses.
-pub const KEY_SECRET_BYTES: usize = 32;
+/// Bytes of a key's name: 64.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
 
 /// How exact it is known when a key was used last: to a minute, so that using one does not write every time.
 pub const KEY_USED_INTERVAL: Duration = Duration::from_secs(60);

@@ -108,3 +108,15 @@ pub const WEBHOOK_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a dead letter is not written twice: 1 h, far longer than any two nodes could be at the same message.
 pub const WEBHOOK_DEAD_LETTER_WINDOW: Duration = Duration::from_secs(3600);
+
+/// Attempts of a webhook that wait to be written down: 256. With more, the oldest are dropped.
+pub const DELIVERIES_WAITING_MAX: usize = 256;
+
+/// Messages with attempts that are kept of a webhook: 512, each with those of a quarter of a second. Older ones go.
+pub const DELIVERIES_KEPT: u64 = 512;
+
+/// Bytes of them: 4 MiB.
+pub const DELIVERIES_BYTES_KEPT: u64 = 4 << 20;
+
+/// Writes after which older ones go.
+pub const DELIVERIES_TRIM_EVERY: u64 = 32;

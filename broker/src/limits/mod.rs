@@ -3,9 +3,9 @@
 //! What an operator may choose stands in [`config::settings`](crate::config::settings) with its default and its bounds,
 //! and never goes past `bongsu_protocol::limits`, which hold for every peer.
 
+mod access;
 mod admin;
 mod auth;
-mod access;
 mod followers;
 mod http;
 mod peers;
@@ -14,9 +14,9 @@ mod removals;
 
 use std::time::Duration;
 
+pub use access::*;
 pub use admin::*;
 pub use auth::*;
-pub use access::*;
 pub use followers::*;
 pub use http::*;
 pub use peers::*;

@@ -107,7 +107,8 @@ impl AdminListener {
 /// Health and metrics for everybody, the API behind its gate.
 fn routes(node: &Arc<Node>) -> Router {
     let control: Shared = Arc::new(Admin::new(Arc::clone(node)));
-    let gatekeeper: Arc<dyn Gatekeeper> = Arc::new(admin::Gatekeeper::new(node.settings()));
+    let gatekeeper: Arc<dyn Gatekeeper> =
+        Arc::new(admin::Gatekeeper::new(node.settings(), node.decisions().keys().clone()));
     health::routes(Audience::Operators)
         .with_state(Arc::clone(node))
         .merge(bongsu_admin_api::router(control, &gatekeeper))

@@ -147,12 +147,14 @@ impl<T: Document> Register<T> {
     /// Asks the newest version something, without sharing it: as [`current`](Self::current), for those who ask often. `ask` is short.
     pub fn with<R>(&self, ask: impl FnOnce(&T) -> R) -> R {
         ask(&self.0.newest.borrow().document)
-    /// Whether it was looked at once since this node started.
-    pub fn was_looked_at(&self) -> bool {
+    }
+
     /// Waits until it was looked at once, which may be never where the store is away.
     pub async fn looked_at(&self) {
         // The sender is part of what this handle holds.
         let _ = self.0.looked.subscribe().wait_for(|looked| *looked).await;
+    }
+
     /// Tells of every change from now on; changes that follow each other closely may be told as one.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Versioned<T>> {

@@ -7,15 +7,17 @@
 //!
 //! A webhook reads logs only, so that nothing it should tell can be missed: the store says which logs changed, and the webhook's
 //! register, a small log with compare-and-append, how far each was delivered and which node delivers. That one dies: another finds
-//! the register silent, and goes on where it stands.
+//! the register silent, and goes on where it stands. How deliveries went is told in a log beside it, `$deliveries/{name}`.
 
+mod deliveries;
+mod desk;
 mod post;
 mod progress;
 mod runner;
 mod signature;
 mod worker;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bongsu_persistence::store::Store;
 use bongsu_protocol::topic::Topic;
@@ -23,8 +25,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::WebhookSettings;
-use crate::http_client::Client;
 use crate::publisher::Publisher;
+
+pub use deliveries::{Attempt, Went};
+pub use desk::{Again, Desk, Refused};
 
 use progress::Progress;
 use runner::Runner;
@@ -42,12 +46,13 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Starts them. `process` names this process among all that ever were; `is_alone` says that no other has the same store.
+    /// Starts them on this node. `process` names this process among all that ever were; `is_alone` says that no other has the same store.
     #[must_use]
     pub fn start(
         webhooks: &[WebhookSettings],
         store: &Arc<dyn Store>,
         publisher: &Arc<Publisher>,
+        node: &str,
         process: &str,
         is_alone: bool,
     ) -> Self {
@@ -56,14 +61,7 @@ impl Webhooks {
         for settings in webhooks {
             let own_topic =
                 |text: String| Topic::parse(&text).expect("a webhook's name is a level of a topic");
-            let worker = Worker {
-                settings: settings.clone(),
-                store: Arc::clone(store),
-                publisher: Arc::clone(publisher),
-                client: Client::new(settings.concurrency),
-                secrets: Mutex::default(),
-                dead_letters: own_topic(format!("{DEAD_LETTERS}{}/dead", settings.name)),
-            };
+            let worker = Worker::new(settings, store, publisher, node);
             let runner = Runner {
                 settings: settings.clone(),
                 store: Arc::clone(store),

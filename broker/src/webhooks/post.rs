@@ -17,7 +17,7 @@ use crate::http_client::Client;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The receiver took it: any status from 200 to 299.
-    Taken,
+    Taken(StatusCode),
     /// The receiver is gone for good: 410.
     Gone,
     /// It did not, and may later.
@@ -82,7 +82,7 @@ pub(super) async fn post(
 fn judge(answer: &Response<Bytes>) -> Outcome {
     let status = answer.status();
     if status.is_success() {
-        return Outcome::Taken;
+        return Outcome::Taken(status);
     }
     if status == StatusCode::GONE {
         return Outcome::Gone;
@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn answers_are_judged_by_their_status() {
         for status in [200, 201, 202, 204, 299] {
-            assert_eq!(judge(&answer(status, "7")), Outcome::Taken);
+            let answer = judge(&answer(status, "7"));
+            assert!(matches!(answer, Outcome::Taken(said) if said.as_u16() == status));
         }
         assert_eq!(judge(&answer(410, "7")), Outcome::Gone);
         // A redirect is no answer, and is not followed.

@@ -148,6 +148,7 @@ impl Runner {
             tokio::select! {
                 biased;
                 () = is_ending => {
+                    self.worker.deliveries.write().await;
                     self.write_down(&mut duty, "").await?;
                     return Err(Stop::Released);
                 }
@@ -221,6 +222,7 @@ impl Runner {
 
     /// Looks for news, and writes down how far it came.
     async fn tick(&mut self, duty: &mut Duty) -> Result<(), Stop> {
+        self.worker.deliveries.write().await;
         let asked_at = clock::wall();
         let changes = within_deadline(self.store.changes(duty.mark.take())).await?;
         let was_all_delivered = duty.is_done();

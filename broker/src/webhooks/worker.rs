@@ -8,7 +8,9 @@ use bongsu_protocol::command::{HistoryQuery, HistoryRange, Start};
 use bongsu_protocol::message::{Delivery, Message, NewMessage, Time};
 use bongsu_protocol::position::{Offset, Position};
 use bongsu_protocol::topic::Topic;
+use http::StatusCode;
 
+use super::deliveries::{Attempt, Deliveries, Went};
 use super::post::{Outcome, id_of, post};
 use super::signature::Secrets;
 use crate::chance;
@@ -31,6 +33,9 @@ pub(super) struct Worker {
     /// The secrets, and when they were read.
     pub(super) secrets: Mutex<Option<(Duration, Secrets)>>,
     pub(super) dead_letters: Topic,
+    pub(super) deliveries: Deliveries,
+    /// This node's name.
+    pub(super) node: String,
 }
 
 /// A topic that is to be delivered.
@@ -59,6 +64,76 @@ pub(super) struct Ended {
 }
 
 impl Worker {
+    pub(super) fn new(
+        settings: &WebhookSettings,
+        store: &Arc<dyn Store>,
+        publisher: &Arc<Publisher>,
+        node: &str,
+    ) -> Self {
+        let name = settings.name.as_str();
+        let dead_letters = Topic::parse(&format!("{}{name}/dead", super::DEAD_LETTERS));
+        Self {
+            settings: settings.clone(),
+            store: Arc::clone(store),
+            publisher: Arc::clone(publisher),
+            client: Client::new(settings.concurrency),
+            secrets: Mutex::default(),
+            dead_letters: dead_letters.expect("a webhook's name is a level of a topic"),
+            deliveries: Deliveries::of(name, store),
+            node: node.to_owned(),
+        }
+    }
+
+    /// Sends a message because somebody asked for it; `None` without a secret to sign it.
+    pub(super) async fn send_again(&self, delivery: &Delivery) -> Option<Attempt> {
+        let secrets = self.secrets()?;
+        let (outcome, began, duration_ms) = self.send(&secrets, delivery).await;
+        let attempt = self.attempt(delivery, 0, &outcome, began, duration_ms);
+        self.deliveries.note(attempt.clone());
+        Some(attempt)
+    }
+
+    /// Sends a message, and says what came of it, when that began and how many milliseconds it took.
+    async fn send(&self, secrets: &Secrets, delivery: &Delivery) -> (Outcome, Time, u64) {
+        METRICS.webhook_requests.add(1);
+        let (began, since) = (clock::wall(), clock::monotonic());
+        let url = self.settings.url.reveal();
+        let outcome = post(&self.client, url, secrets, delivery, self.settings.timeout).await;
+        let took = clock::monotonic().saturating_sub(since);
+        (outcome, began, u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What is told of an attempt.
+    fn attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: u32,
+        outcome: &Outcome,
+        time: Time,
+        duration_ms: u64,
+    ) -> Attempt {
+        let position = delivery.position.unwrap_or_default();
+        let (went, status, error) = match outcome {
+            Outcome::Taken(status) => (Went::Delivered, Some(*status), None),
+            Outcome::Gone => (Went::Gone, Some(StatusCode::GONE), None),
+            Outcome::Failed { reason, status, .. } => (Went::Failed, *status, Some(cut(reason))),
+        };
+        Attempt {
+            time_ms: time.0,
+            node: self.node.clone(),
+            topic: delivery.topic.as_str().to_owned(),
+            epoch: position.epoch.0,
+            offset: position.offset.0,
+            id: id_of(delivery),
+            attempt,
+            outcome: went,
+            status: status.map(|status| status.as_u16()),
+            duration_ms,
+            error,
+            next_ms: None,
+        }
+    }
+
     /// Delivers one page of a topic, up to the first message that is not taken.
     pub(super) async fn run(self: Arc<Self>, job: Job) -> Ended {
         let Job { topic, start, n_tried } = job;
@@ -79,11 +154,13 @@ impl Worker {
             return ended;
         };
         for delivery in deliveries {
-            let (name, url) = (self.settings.name.as_str(), self.settings.url.reveal());
-            METRICS.webhook_requests.add(1);
-            match post(&self.client, url, &secrets, &delivery, self.settings.timeout).await {
-                Outcome::Taken => METRICS.webhook_delivered.add(1),
+            let name = self.settings.name.as_str();
+            let (outcome, began, duration_ms) = self.send(&secrets, &delivery).await;
+            let mut attempt = self.attempt(&delivery, ended.n_tried + 1, &outcome, began, duration_ms);
+            match outcome {
+                Outcome::Taken(_) => METRICS.webhook_delivered.add(1),
                 Outcome::Gone => {
+                    self.deliveries.note(attempt);
                     ended.is_gone = true;
                     return ended;
                 }
@@ -94,19 +171,26 @@ impl Worker {
                     if ended.n_tried < self.settings.attempts {
                         let asked = retry_after.unwrap_or_default().min(WEBHOOK_RETRY_AFTER_MAX);
                         let own = pause(ended.n_tried).min(self.settings.retry_max);
-                        ended.retry_in = Some(own.max(asked));
+                        let pause = own.max(asked);
+                        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                        attempt.next_ms = Some(clock::wall().0.saturating_add(pause_ms));
+                        self.deliveries.note(attempt);
+                        ended.retry_in = Some(pause);
                         return ended;
                     }
                     let status = status.map(|status| status.as_u16().to_string()).unwrap_or_default();
                     if self.bury(&delivery, ended.n_tried, &reason, &status).await.is_err() {
+                        self.deliveries.note(attempt);
                         ended.n_tried -= 1;
                         ended.retry_in = Some(pause(1));
                         return ended;
                     }
+                    attempt.outcome = Went::GivenUp;
                     METRICS.webhook_dead.add(1);
                     tracing::warn!(webhook = name, topic = %topic, reason, "a message was given up, and is a dead letter");
                 }
             }
+            self.deliveries.note(attempt);
             ended.n_tried = 0;
             ended.reached = Some((delivery.position.unwrap_or_default(), delivery.time));
         }
@@ -198,7 +282,7 @@ fn cut(value: &str) -> String {
     value.chars().filter(|c| !c.is_control()).take(512).collect()
 }
 
-async fn within_deadline<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn within_deadline<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = |_| Error::Unavailable("it did not answer in time".to_owned());
     tokio::time::timeout(STORE_DEADLINE, work).await.map_err(late)?
 }

@@ -6,9 +6,14 @@
 //! | `table` | how answers look: a table for people, or the API's own JSON |
 //! | `nodes`, … | one module for each resource |
 
+mod audit;
+mod keys;
+mod limits;
 mod nodes;
+mod policy;
 mod rest;
 mod table;
+mod webhooks;
 
 use clap::Subcommand;
 
@@ -17,6 +22,19 @@ use clap::Subcommand;
 pub enum Command {
     /// Show the nodes of the cluster and how each is
     Nodes(nodes::NodesArgs),
+    /// Show and change the policies that hold without a restart
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Show the limits, or let some hold without a restart
+    Limits(limits::LimitsArgs),
+    /// Show, make and revoke keys of administrators
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Show how webhooks' deliveries went, and have some made once more
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
+    /// Show what administrators changed
+    Audit(audit::AuditArgs),
 }
 
 impl Command {
@@ -27,6 +45,11 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Nodes(args) => nodes::run(args).await,
+            Self::Policy(command) => policy::run(command).await,
+            Self::Limits(args) => limits::run(args).await,
+            Self::Keys(command) => keys::run(command).await,
+            Self::Webhooks(command) => webhooks::run(command).await,
+            Self::Audit(args) => audit::run(args).await,
         }
     }
 }

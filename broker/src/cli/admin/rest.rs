@@ -16,7 +16,7 @@ use crate::limits::ADMIN_ANSWER_DEADLINE;
 /// Where the admin API is, who asks, and how the answer looks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Admin API")]
-pub(super) struct ApiArgs {
+pub struct ApiArgs {
     /// A node's port of administrators
     #[arg(long, env = "BONGSU_ADMIN_URL", default_value = "http://127.0.0.1:8081")]
     admin_url: String,
@@ -84,7 +84,28 @@ impl ApiArgs {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> anyhow::Result<Response<Bytes>> {
-        let request = self.request(method, path)?;
+        self.deliver(self.request(method, path)?, body).await
+    }
+
+    /// Changes something of which this version was seen, and reads the answer.
+    pub(super) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        version: &str,
+        body: serde_json::Value,
+    ) -> anyhow::Result<T> {
+        let request = self.request(method, path)?.header(header::IF_MATCH, format!("\"{version}\""));
+        let answer = self.deliver(request, Some(body)).await?;
+        serde_json::from_slice(answer.body())
+            .with_context(|| format!("{}: an answer that this version does not understand", self.admin_url))
+    }
+
+    async fn deliver(
+        &self,
+        request: http::request::Builder,
+        body: Option<serde_json::Value>,
+    ) -> anyhow::Result<Response<Bytes>> {
         let request = match body {
             Some(body) => {
                 request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into())

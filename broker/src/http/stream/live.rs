@@ -24,7 +24,6 @@ use crate::chance;
 use crate::clock;
 use crate::control::Stay;
 use crate::drain::Phase;
-use crate::http::door::Caller;
 use crate::http::parking::Parking;
 use crate::http::problem::Problem;
 use crate::limits::{EVENT_SOURCE_HEARTBEAT, STREAM_SSE_LIFETIME};
@@ -54,7 +53,7 @@ enum Woken {
 impl Streams {
     pub(super) async fn long_poll(
         self: &Arc<Self>,
-        caller: &Caller,
+        is_anonymous: bool,
         stay: Stay,
         view: Arc<View>,
         wanted: &Wanted,
@@ -68,7 +67,6 @@ impl Streams {
         let until = clock::instant(
             clock::monotonic() + wanted.patience.map_or(longest, |patience| patience.min(longest)),
         );
-        let until = caller.may_wait_until(until);
         let until = stay.until(until);
         let woken = wait(&mut state, &mut self.node().drain().subscribe(), &stay, from.place, until).await;
         if woken == Woken::Gone {
@@ -91,7 +89,7 @@ impl Streams {
             }
             *response.status_mut() = StatusCode::NO_CONTENT;
         } else {
-            headers.insert(header::CACHE_CONTROL, keep(caller.is_anonymous, &chunk));
+            headers.insert(header::CACHE_CONTROL, keep(is_anonymous, &chunk));
             *response.body_mut() = Body::from(chunk.body);
         }
         Ok(response)
@@ -99,7 +97,6 @@ impl Streams {
 
     pub(super) fn event_source(
         self: &Arc<Self>,
-        caller: &Caller,
         stay: Stay,
         view: Arc<View>,
         wanted: &Wanted,
@@ -115,7 +112,6 @@ impl Streams {
             view,
             from,
             cursor: wanted.cursor,
-            until: caller.may_wait_until(clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME)),
             until: stay.until(clock::instant(clock::monotonic() + STREAM_SSE_LIFETIME)),
             stay,
             stage: Stage::Beginning,

@@ -122,7 +122,6 @@ impl Streams {
         self.note_touch(&view);
         match wanted.live {
             Live::No => self.catch_up(&caller, &view, &wanted, &parts.headers).await,
-            Live::EventSource => self.event_source(&caller, view, &wanted),
             Live::EventSource => {
                 let peer = parts.extensions.get().copied();
                 let stay = caller.park(self.node(), peer, Transport::StreamEvents);
@@ -134,7 +133,8 @@ impl Streams {
                 let stay = caller.park(self.node(), peer, Transport::LongPoll);
                 // What came with the request is slices of the connection's buffer, which would stay as long as the poll.
                 drop(parts);
-                self.long_poll(&caller, view, &wanted, &parking).await
+                let is_anonymous = caller.is_anonymous;
+                drop(caller);
                 self.long_poll(is_anonymous, stay, view, &wanted, &parking).await
             }
         }
