@@ -40,6 +40,7 @@ pub mod presence;
 pub mod proxy;
 pub mod publisher;
 pub mod queues;
+pub mod quota;
 pub mod registers;
 pub mod relay;
 pub mod removals;

@@ -10,7 +10,7 @@ use bongsu_protocol::command::Token;
 use bongsu_protocol::reason::Error;
 use bongsu_protocol::session::Bounds;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, Bearer};
 use crate::auth::{Authenticator, Identity};
@@ -39,6 +39,7 @@ use crate::proxy::Proxies;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
 use crate::registers::Registers;
+use crate::quota::{Quotas, Seat};
 use crate::removals::Removals;
 use crate::webhooks::Desk;
 
@@ -83,6 +84,7 @@ pub struct Node {
     peers: Peers,
     places: Arc<Semaphore>,
     proxies: Proxies,
+    quotas: Arc<Quotas>,
     started_ms: u64,
 }
 
@@ -191,9 +193,16 @@ impl Node {
             deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };
-        let publisher =
-            Arc::new(Publisher::spawn(Arc::clone(&store), &history, &hub, &announcer, &policies, appender));
         let webhook_desk = Desk::new(&settings.webhooks.0, &store, &publisher, settings.node.name.as_str());
+        let quotas = Arc::new(Quotas::new(limits.clone()));
+        let publisher = Arc::new(Publisher::spawn(
+            Arc::clone(&store),
+            &history,
+            &hub,
+            &announcer,
+            (&policies, &quotas),
+            appender,
+        ));
         let drain = Drain::default();
         let (cluster, peers) = match commands {
             None => (Cluster::alone(), Peers::alone()),
@@ -252,6 +261,7 @@ impl Node {
             peers,
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             proxies: Proxies::new(&settings),
+            quotas,
             started_ms,
             settings,
         })
@@ -415,8 +425,8 @@ impl Node {
 
     /// A place among the node's connections; `None` if all are taken.
     #[must_use]
-    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    pub fn admit(&self) -> Option<Seat> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(Seat::new)
     }
 
     /// Connections that hold a place.
@@ -482,6 +492,12 @@ impl Node {
     #[must_use]
     pub const fn proxies(&self) -> &Proxies {
         &self.proxies
+    }
+
+    /// What one address, user and connection may take.
+    #[must_use]
+    pub const fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     /// The bounds of each session.

@@ -25,6 +25,27 @@ impl Pace {
         }
     }
 
+    /// Takes so much of what there is a second's worth of at once, at most. What is more than that passes when nothing else was taken for as
+    /// long as it takes itself.
+    pub(crate) fn take_amount(
+        &mut self,
+        amount: u64,
+        per_second: u64,
+        now: Duration,
+    ) -> Result<(), Duration> {
+        let nanoseconds = u128::from(amount) * 1_000_000_000 / u128::from(per_second.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        let whole = cost.max(Duration::from_secs(1));
+        let full_at = self.full_at.max(now).saturating_add(cost);
+        match full_at.checked_sub(now + whole) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                self.full_at = full_at;
+                Ok(())
+            }
+        }
+    }
+
     /// Whether it is full: then it says nothing that a new one does not.
     pub(crate) fn is_full(&self, now: Duration) -> bool {
         self.full_at <= now

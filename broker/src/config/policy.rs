@@ -29,6 +29,8 @@ pub struct Policy {
     pub message_bytes: usize,
     /// How fast a topic may be published to; `None` bounds nothing.
     pub publish_rate: Option<PublishRate>,
+    /// Bytes of payload a second that a topic may be published; `None` bounds nothing.
+    pub publish_bytes: Option<u64>,
     /// Whether members can be seen.
     pub presence: bool,
 }
@@ -205,6 +207,7 @@ impl From<&TopicPolicy> for Policy {
             kind,
             message_bytes: settings.message_bytes.as_usize(),
             publish_rate: settings.publish_rate.map(rate),
+            publish_bytes: settings.publish_bytes.map(ByteSize::as_u64),
             presence: settings.presence,
         }
     }

@@ -306,6 +306,21 @@ settings! {
         pub connections: usize = "50000" in "1"..="10000000";
         /// New connections a second. Faster ones are told to come back, each in its protocol's own words, or closed.
         pub connect_rate: u32 = "2000" in "1"..="1000000";
+        /// Connections from one address to this node; of IPv6, from one network of 64 bits. More are refused until one ends. Leave it out
+        /// where clients come through a proxy that `proxy` says nothing of: they would all be one.
+        pub connections_per_address: Option<u32> = "unlimited" in "1"..="10000000";
+        /// New connections a second from one address to this node. Faster ones are told to come back.
+        pub connect_rate_per_address: Option<u32> = "unlimited" in "1"..="1000000";
+        /// Sessions of one user on this node, whatever carries them. More are refused until one ends. A token may say less.
+        pub connections_per_user: Option<u32> = "unlimited" in "1"..="10000000";
+        /// Messages a second that one user publishes through this node. Faster ones are refused with `rate_limited` and a time to wait.
+        pub publish_rate_per_user: Option<u32> = "unlimited" in "1"..="1000000";
+        /// Bytes of payload a second that one user publishes through this node. What is more is refused as above.
+        pub publish_bytes_per_user: Option<ByteSize> = "unlimited" in "1KiB"..="1TiB";
+        /// Messages a second of one connection. Faster ones are refused as above. A token may say less.
+        pub publish_rate_per_connection: Option<u32> = "unlimited" in "1"..="1000000";
+        /// Bytes of payload a second of one connection. What is more is refused as above. A token may say less.
+        pub publish_bytes_per_connection: Option<ByteSize> = "unlimited" in "1KiB"..="1TiB";
         /// Filters that one connection subscribes to. More are refused with `too_many`.
         pub subscriptions_per_connection: usize = "1024" in "1"..="1000000";
         /// Topics that one connection reads, those under its wildcards among them. A subscription that comes to more ends with `too_many`.
@@ -385,6 +400,8 @@ settings! {
         pub publish_rate: Option<u32> = "unlimited" in "1"..="1000000";
         /// Messages that may come at once before `publish_rate` holds.
         pub publish_burst: u32 = "100" in "1"..="1000000";
+        /// Bytes of payload a second to one topic on one node, a second's worth at once. What is more is refused as above.
+        pub publish_bytes: Option<ByteSize> = "unlimited" in "1KiB"..="1TiB";
         /// What a live topic does for a reader that cannot keep up: `drop_oldest`, `conflate` (keep the newest) or
         /// `disconnect`, each counted and told. Readers of a durable topic continue from history, so it takes no such setting.
         pub slow_reader: SlowReader = "drop_oldest";

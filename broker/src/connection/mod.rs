@@ -6,6 +6,7 @@
 pub(crate) mod answers;
 mod beats;
 mod io;
+mod quota;
 mod stomp;
 mod timers;
 
@@ -23,7 +24,6 @@ use bongsu_protocol::reason::{CloseReason, Goodbye};
 use bongsu_protocol::session;
 use bongsu_protocol::sockjs::Close;
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::auth::{self, Identity};
@@ -38,6 +38,7 @@ use crate::node::Node;
 use crate::outbound::Outbound;
 use crate::presence;
 use crate::publisher::Completion;
+use crate::quota::Seat;
 use crate::websocket::decoder::{Incoming, Violation};
 use crate::websocket::deflate::Agreed;
 use crate::websocket::frame;
@@ -46,6 +47,7 @@ pub use io::{Duplex, Io};
 
 use answers::{Answer, Answers};
 use io::{Input, Turn};
+use quota::Quota;
 use timers::{Due, Timers};
 
 /// How a connection's bytes are framed: settled by where it connected, and its handshake.
@@ -79,7 +81,7 @@ pub struct Opened {
     /// Where it connected from.
     pub peer: SocketAddr,
     /// Its place among the node's connections.
-    pub admission: OwnedSemaphorePermit,
+    pub admission: Seat,
 }
 
 struct Connection {
@@ -97,6 +99,8 @@ struct Connection {
     visitor: Option<Visitor>,
     /// Tells of the session what others may want to know.
     witness: Witness,
+    /// Its place among the sessions of its user, and what it and its credential may publish.
+    quota: Quota,
 }
 
 /// Runs a connection to its end.
@@ -114,7 +118,12 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
         Framing::SockJs => (Input::sockjs(FRAME_BYTES_MAX), Carrier::SockJs),
         Framing::Relay(_) => (Input::Relay, Carrier::Relay),
     };
-    let (identity, refused) = match identity {
+    let mut quota = Quota::default();
+    let admitted = identity.and_then(|identity| match quota.admit(&node, &identity) {
+        Ok(()) => Ok(identity),
+        Err(refused) => Err(refused.goodbye()),
+    });
+    let (identity, refused) = match admitted {
         Ok(identity) => (identity, None),
         Err(goodbye) => (Arc::default(), Some(goodbye)),
     };
@@ -131,7 +140,8 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     let is_refused = refused.is_some();
     // Whoever speaks STOMP says who it is in its first frame.
     let is_known = matches!(language, Language::Native(_));
-    let dialog = Dialog::new(language, node.bounds(), name.clone(), Arc::clone(&identity.grants));
+    let dialog =
+        Dialog::new(language, quota.bounds(node.bounds()), name.clone(), Arc::clone(&identity.grants));
     let outbound = Outbound::new(id, dialog, carrier, io.shared());
     let subject = String::new();
     let visitor = Visitor { session: name.clone(), subject, peer: Some(peer), transport: transport.name() };
@@ -140,6 +150,7 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
         name,
         visitor: Some(visitor).filter(|_| !is_refused),
         witness: Witness::silent(id),
+        quota,
         place: node.sessions().enter(&outbound, holder),
         input,
         answers: Answers::default(),
@@ -324,6 +335,11 @@ impl Connection {
         }
         let subject = self.outbound.lock().session().grants().subject.clone();
         while let Some((id, part, message)) = self.backlog.pop_front() {
+            if let Err(error) = self.quota.publish(&self.node, message.message.payload.len()) {
+                METRICS.publish_refused.add(1);
+                self.outbound.lock().dialog.tell(|session| session.published(id, part, Err(error)));
+                continue;
+            }
             let completion = Completion::Connection { outbound: Arc::clone(&self.outbound), id, part };
             if let Err(waiting) = self.node.publisher().publish(&subject, message, completion) {
                 return self.answers.wait_for_room(&self.node, waiting);
@@ -347,10 +363,13 @@ impl Connection {
         match answer {
             Answer::Room => self.publish(),
             Answer::Identified(id, result) => {
-                let grants = result.clone().map(|identity| Arc::clone(&identity.grants));
-                let is_taken = self.outbound.lock().dialog.authenticated(id, grants);
-                match result {
-                    Ok(identity) if is_taken => {
+                let judged = self.quota.judge(&self.node, result);
+                let grants = judged.as_ref().map(|judged| Arc::clone(&judged.identity.grants));
+                let is_taken = self.outbound.lock().dialog.authenticated(id, grants.map_err(Clone::clone));
+                match judged {
+                    Ok(judged) if is_taken => {
+                        let identity = self.quota.take(judged);
+                        self.outbound.lock().dialog.tell(|session| self.quota.bind(&self.node, session));
                         self.timers.identify(&identity);
                         self.witness.authenticated(identity.subject());
                         self.place.identify(identity);

@@ -61,6 +61,13 @@ impl Connection {
 
     /// Takes who a client is by its first frame, or why it is refused.
     pub(super) fn handle_login(&mut self, result: Result<Option<Arc<Identity>>, Error>) {
+        let result = result.and_then(|identity| match identity {
+            Some(identity) => {
+                let judged = self.quota.judge(&self.node, Ok(identity))?;
+                Ok(Some(self.quota.take(judged)))
+            }
+            None => Ok(None),
+        });
         if let Ok(Some(identity)) = &result {
             self.timers.identify(identity);
             self.place.identify(Arc::clone(identity));
@@ -71,6 +78,7 @@ impl Connection {
             conversation.token_expires(self.timers.token_expires());
             conversation.verified(grants);
         }
+        state.dialog.tell(|session| self.quota.bind(&self.node, session));
         let is_known = !state.dialog.is_closing();
         drop(state);
         if is_known {

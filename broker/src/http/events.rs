@@ -44,6 +44,7 @@ use crate::limits::{
 };
 use crate::metrics::{METRICS, Transport};
 use crate::node::Node;
+use crate::quota::Hold;
 
 /// How much of what a reader missed it will get; `EventSource` shows no headers, and reads of gaps in events.
 const RESUME: HeaderName = HeaderName::from_static("x-resume");
@@ -109,7 +110,9 @@ async fn open(
     };
     let shape = wanted.shape;
     let start = HeaderValue::try_from(wanted.start.to_string()).ok();
-    let mut stream = Stream::begin(node, caller, wanted);
+    let hold =
+        node.quotas().enter_user(caller.identity.subject(), &caller.identity.limits).map_err(Error::from)?;
+    let mut stream = Stream::begin(node, caller, wanted, hold);
     let holder = Holder {
         identity: Arc::clone(&caller.identity),
         peer: parts.extensions.get().copied(),
@@ -174,10 +177,12 @@ struct Stream {
     has_bookmark: bool,
     is_over: bool,
     counted: Counted,
+    /// Its place among the sessions of its user.
+    _hold: Option<Hold>,
 }
 
 impl Stream {
-    fn begin(node: &Arc<Node>, caller: &Caller, wanted: Wanted) -> Self {
+    fn begin(node: &Arc<Node>, caller: &Caller, wanted: Wanted, hold: Option<Hold>) -> Self {
         let subscriptions = wanted.subscriptions();
         let Wanted { filters, start, positions, is_lost, shape, padding_bytes, max_age, .. } = wanted;
         let has_bookmark = positions.is_empty();
@@ -197,6 +202,7 @@ impl Stream {
         let pending = [prelude.freeze()].into_iter().filter(|prelude| !prelude.is_empty()).collect();
         let since = Time(clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS));
         Self {
+            _hold: hold,
             reader: Reader::begin(node, Arc::clone(&caller.identity.grants), subscriptions),
             node: Arc::clone(node),
             tracker: Tracker::new(&filters, &start, since),

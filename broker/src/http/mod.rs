@@ -47,6 +47,10 @@ pub enum Why {
     Full,
     /// They come faster than it takes them.
     TooFast,
+    /// Its address has as many as one may have.
+    AddressFull,
+    /// Those of its address come faster than one may have them.
+    AddressTooFast,
 }
 
 /// What answers every request of connections that have no place, in the request's own words: an event source is told to come back by what
@@ -56,6 +60,8 @@ pub fn turned_away(node: &Arc<Node>, origins: Origins, own_hosts: OwnHosts, why:
     let problem = match why {
         Why::Full => Problem::busy("this node has as many connections as it takes"),
         Why::TooFast => Problem::too_fast("connections come faster than this node takes them"),
+        Why::AddressFull => Problem::too_many("this address has as many connections as one may have"),
+        Why::AddressTooFast => Problem::too_fast("connections of this address come too fast"),
     };
     Router::new().fallback(move |request: Request| {
         let (door, problem) = (Arc::clone(&door), problem.clone());

@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 
 use crate::chance;
-use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, TURNED_AWAY_RETRY_SECONDS};
+use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, QUOTA_RETRY, TURNED_AWAY_RETRY_SECONDS};
 use crate::websocket::handshake::Rejected;
 
 /// An answer that is no success. Small, since it is the error of most functions here.
@@ -79,6 +79,12 @@ impl Problem {
     pub(super) fn too_fast(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
             .with(header::RETRY_AFTER, HeaderValue::from_static(TURNED_AWAY_RETRY_SECONDS))
+    }
+
+    /// There are as many as there may be, until one ends.
+    pub(super) fn too_many(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail)
+            .with(header::RETRY_AFTER, HeaderValue::from(QUOTA_RETRY.as_secs()))
     }
 
     /// The broker's own fault.

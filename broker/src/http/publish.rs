@@ -24,6 +24,7 @@ use super::problem::Problem;
 use crate::history;
 use crate::node::Node;
 use crate::publisher::Completion;
+use crate::quota;
 
 /// The message id of a single message that has none.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -90,6 +91,7 @@ async fn submit(
     if !caller.grants().may_publish(&message.topic) {
         return Err(caller.denial());
     }
+    quota::check_size(&caller.identity.limits, message.message.payload.len())?;
     let (told, answer) = oneshot::channel();
     let publisher = node.publisher();
     if let Err(waiting) = publisher.publish(caller.identity.subject(), message, Completion::Caller(told)) {

@@ -125,6 +125,15 @@ pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of a file with a TLS certificate or its key: 1 MiB, far more than any chain. A longer one is refused.
 pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Addresses and users whose rates a node remembers, some 150 bytes each: 100,000. Those that find no room are not paced.
+pub const QUOTA_ENTRIES_MAX: usize = 100_000;
+
+/// The pause between two looks for addresses and users that are at rest, where there is no room for more: 1 s. A look takes milliseconds.
+pub const QUOTA_PRUNE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a client is asked to wait whose address or user has as many connections as it may have: 5 s. That is seldom over in one.
+pub const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
 /// Bytes of an HTTP request's header: hyper's buffer for it. A longer one is answered with 431.
 pub const HTTP_HEADER_BYTES_MAX: usize = 32 << 10;
 

@@ -22,7 +22,7 @@ use axum::Router;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::config::{Port, PublishRate};
@@ -33,6 +33,7 @@ use crate::metrics::{METRICS, Refusal};
 use crate::node::Node;
 use crate::pace::Pace;
 use crate::peers::Source;
+use crate::quota::Seat;
 use crate::websocket::handshake::Origins;
 
 use overflow::Overflow;
@@ -135,7 +136,7 @@ struct Door {
 /// has none.
 async fn accept<T>(tcp: TcpListener, node: &Arc<Node>, door: Door, take: T)
 where
-    T: Fn(TcpStream, Source, Result<OwnedSemaphorePermit, Why>) + Clone + Send + 'static,
+    T: Fn(TcpStream, Source, Result<Seat, Why>) + Clone + Send + 'static,
 {
     let strangers = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE_MAX));
     let mut phase = node.drain().subscribe();
@@ -165,12 +166,12 @@ where
             METRICS.turned_away.add(1);
             METRICS.count_refused(match why {
                 Why::Full => Refusal::NodeConnections,
-                Why::TooFast => Refusal::NodeConnectRate,
+                _ => Refusal::NodeConnectRate,
             });
         }
         let source = Source::direct(peer, door.is_tls);
         if !node.proxies().introduces(door.port, peer) {
-            take(stream, source, place);
+            take(stream, source, place.and_then(|seat| seated(node, seat, source)));
             continue;
         }
         // Those without a place wait for what their proxy says as others do, but only a few of them.
@@ -182,11 +183,25 @@ where
         let (node, take) = (Arc::clone(node), take.clone());
         tokio::spawn(async move {
             if let Some((stream, source)) = introduced(&node, stream, source).await {
-                take(stream, source, place);
+                take(stream, source, place.and_then(|seat| seated(&node, seat, source)));
             }
             drop(stranger);
         });
     }
+}
+
+/// The place of a connection among those of its address, unless it is a proxy's that carries those of many.
+fn seated(node: &Node, seat: Seat, source: Source) -> Result<Seat, Why> {
+    if node.proxies().carries_others(source) {
+        return Ok(seat);
+    }
+    seat.at(node.quotas(), source.address.ip()).map_err(|refused| {
+        METRICS.turned_away.add(1);
+        match refused.reason {
+            Refusal::AddressConnectRate => Why::AddressTooFast,
+            _ => Why::AddressFull,
+        }
+    })
 }
 
 /// The connection of a trusted proxy after it said whose it is.

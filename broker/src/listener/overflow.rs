@@ -20,8 +20,7 @@ use crate::websocket::handshake::Origins;
 /// The lane of those who are turned away.
 pub(super) struct Overflow {
     places: Arc<Semaphore>,
-    full: TowerToHyperService<Router>,
-    too_fast: TowerToHyperService<Router>,
+    services: [(Why, TowerToHyperService<Router>); 4],
 }
 
 impl Overflow {
@@ -33,18 +32,18 @@ impl Overflow {
         };
         Self {
             places: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE_MAX)),
-            full: service(Why::Full),
-            too_fast: service(Why::TooFast),
+            services: [Why::Full, Why::TooFast, Why::AddressFull, Why::AddressTooFast]
+                .map(|why| (why, service(why))),
         }
     }
 
     /// Tells a client to come back, or closes its connection.
     pub(super) fn turn_away(&self, node: &Arc<Node>, accepted: Accepted, why: Why) {
-        if why == Why::TooFast && accepted.tls.is_some() {
+        if matches!(why, Why::TooFast | Why::AddressTooFast) && accepted.tls.is_some() {
             return;
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
-        let service = if why == Why::Full { &self.full } else { &self.too_fast };
+        let Some((_, service)) = self.services.iter().find(|(reason, _)| *reason == why) else { return };
         let ways = Ways::new(node, accepted.source, None, service.clone());
         let serving = tokio::time::timeout(TURNED_AWAY_TIME, accepted.serve(ways, false));
         tokio::spawn(async move {

@@ -15,7 +15,6 @@ use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::socket::{Refusal, Socket};
 use super::{http1, tls, tune};
@@ -25,9 +24,10 @@ use crate::limits::HTTP_HEADER_BYTES_MAX;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::peers::Source;
+use crate::quota::Seat;
 
 /// The place of a connection, until a WebSocket takes it over; an extension of each request.
-pub(super) type Admission = Arc<std::sync::Mutex<Option<OwnedSemaphorePermit>>>;
+pub(super) type Admission = Arc<std::sync::Mutex<Option<Seat>>>;
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,7 +56,7 @@ impl Ways {
     pub(super) fn new(
         node: &Arc<Node>,
         source: Source,
-        admission: Option<OwnedSemaphorePermit>,
+        admission: Option<Seat>,
         service: TowerToHyperService<Router>,
     ) -> Self {
         let settings = node.settings();

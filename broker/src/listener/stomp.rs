@@ -10,7 +10,6 @@ use bongsu_protocol::stomp::destination::{Dots as DestinationDots, PlainNames, V
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Door, accept, bind, tls, tune};
 use crate::config::{Dots, Port};
@@ -19,6 +18,7 @@ use crate::dialog::Language;
 use crate::http::Why;
 use crate::limits::KEEPALIVE_AFTER;
 use crate::node::Node;
+use crate::quota::Seat;
 
 /// A bound port for STOMP, not yet served.
 #[derive(Debug)]
@@ -85,6 +85,8 @@ fn refusal(why: Why) -> String {
     let why = match why {
         Why::TooFast => "too many connections came in the last second",
         Why::Full => "this node has as many connections as it takes",
+        Why::AddressTooFast => "connections of this address come too fast",
+        Why::AddressFull => "this address has as many connections as one may have",
     };
     let body = format!("{why}: connect again in a second\n");
     let length = body.len();
@@ -95,7 +97,7 @@ fn refusal(why: Why) -> String {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    admission: OwnedSemaphorePermit,
+    admission: Seat,
 }
 
 impl Accepted {

@@ -15,7 +15,6 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::serving::Admission;
 use super::socket::Socket;
@@ -27,6 +26,7 @@ use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::metrics::METRICS;
 use crate::node::Node;
 use crate::peers::Source;
+use crate::quota::{Refused, Seat};
 use crate::websocket::handshake::{self, Accepted, Choice, Deflate, Origins, OwnHosts};
 use crate::websocket::upgrade;
 
@@ -99,6 +99,10 @@ async fn open(
             &[(header::RETRY_AFTER, "1")],
         );
     };
+    let admission = match admission.at(node.quotas(), peer.ip()) {
+        Ok(admission) => admission,
+        Err(refused) => return too_many(&refused),
+    };
     let on_upgrade = hyper::upgrade::on(&mut request);
     let format = match accepted.subprotocol {
         Some(name) if name == Format::Binary.sub_protocol() => Format::Binary,
@@ -123,7 +127,7 @@ pub(super) struct Opening {
     pub(super) framing: Framing,
     pub(super) identity: Result<Arc<Identity>, Goodbye>,
     pub(super) peer: std::net::SocketAddr,
-    pub(super) admission: OwnedSemaphorePermit,
+    pub(super) admission: Seat,
 }
 
 impl Opening {
@@ -156,6 +160,15 @@ async fn identify(node: &Node, accepted: &Accepted) -> Result<Arc<Identity>, Goo
         None => Ok(Arc::clone(node.authenticator().anonymous())),
         Some(token) => node.verify(&Token(token.text.clone())).await.map_err(auth::goodbye),
     }
+}
+
+/// The answer to one more WebSocket than its address may have.
+pub(super) fn too_many(refused: &Refused) -> Response {
+    METRICS.turned_away.add(1);
+    let mut response = status(StatusCode::TOO_MANY_REQUESTS, &refused.to_string(), &[]);
+    let seconds = refused.retry_after_ms().div_ceil(1000);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 fn refuse(goodbye: &Goodbye) -> Response {

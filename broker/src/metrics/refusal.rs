@@ -28,4 +28,24 @@ refusals! {
     NodeConnections = "node_connections",
     /// Connections come faster than the node takes them.
     NodeConnectRate = "node_connect_rate",
+    /// An address has as many connections as one may have.
+    AddressConnections = "address_connections",
+    /// Connections of an address come too fast.
+    AddressConnectRate = "address_connect_rate",
+    /// A user has as many connections as one may have.
+    UserConnections = "user_connections",
+    /// A user publishes too many messages.
+    UserPublishRate = "user_publish_rate",
+    /// A user publishes too many bytes.
+    UserPublishBytes = "user_publish_bytes",
+    /// A connection publishes too many messages.
+    ConnectionPublishRate = "connection_publish_rate",
+    /// A connection publishes too many bytes.
+    ConnectionPublishBytes = "connection_publish_bytes",
+    /// Messages of a topic come faster than its policy has it.
+    TopicPublishRate = "topic_publish_rate",
+    /// Bytes of a topic come faster than its policy has it.
+    TopicPublishBytes = "topic_publish_bytes",
+    /// A message is longer than its topic's policy or its token has it.
+    MessageBytes = "message_bytes",
 }

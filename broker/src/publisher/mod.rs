@@ -12,7 +12,6 @@ mod own;
 mod rate;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bongsu_persistence::appender::{Appender, AppenderLimits, Failure, Submission};
 use bongsu_persistence::store::{Append, Appended, Store};
@@ -30,8 +29,9 @@ use crate::feed::Announcer;
 use crate::history::{self, History};
 use crate::hub::{Acknowledgment, Fanout, Hub};
 use crate::limits::TRANSACTIONS_AT_ONCE_MAX;
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Refusal};
 use crate::outbound::Outbound;
+use crate::quota::Quotas;
 use crate::telemetry;
 
 use live::LiveLane;
@@ -44,6 +44,7 @@ pub struct Publisher {
     readers: Readers,
     live: LiveLane,
     policies: Arc<Policies>,
+    quotas: Arc<Quotas>,
     rates: Mutex<Rates>,
     /// For what goes past the appender.
     store: Arc<dyn Store>,
@@ -113,7 +114,7 @@ impl Publisher {
         history: &Arc<History>,
         hub: &Hub,
         announcer: &Announcer,
-        policies: &Arc<Policies>,
+        (policies, quotas): (&Arc<Policies>, &Arc<Quotas>),
         limits: AppenderLimits,
     ) -> Self {
         let readers =
@@ -129,6 +130,7 @@ impl Publisher {
             live: LiveLane::spawn(readers.clone()),
             readers,
             policies: Arc::clone(policies),
+            quotas: Arc::clone(quotas),
             rates: Mutex::new(Rates::default()),
             store,
             together: Semaphore::new(TRANSACTIONS_AT_ONCE_MAX),
@@ -146,7 +148,7 @@ impl Publisher {
         completion: Completion,
     ) -> Result<(), Waiting> {
         METRICS.published.add(1);
-        match self.admit(&message) {
+        match self.admit(publisher, &message) {
             Err(error) => {
                 METRICS.publish_refused.add(1);
                 completion.complete(Err(error));
@@ -217,16 +219,19 @@ impl Publisher {
     }
 
     /// What policy says to a message: how it is kept, or why it is refused.
-    fn admit(&self, message: &NewMessage) -> Result<Kind, Error> {
+    fn admit(&self, publisher: &str, message: &NewMessage) -> Result<Kind, Error> {
         let policy = self.policies.for_topic(&message.topic);
         if message.message.payload.len() > policy.message_bytes {
+            METRICS.count_refused(Refusal::MessageBytes);
             let text = format!("a message of this topic has at most {} bytes", policy.message_bytes);
             return Err(Error::new(ErrorCode::TooLarge, text));
         }
-        if let Some(rate) = policy.publish_rate {
+        let n_bytes = message.message.payload.len();
+        self.quotas.publish_by_user(publisher, n_bytes)?;
+        if policy.publish_rate.is_some() || policy.publish_bytes.is_some() {
             let now = clock::monotonic();
             let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-            rates.take(&message.topic, rate, now).map_err(too_fast)?;
+            rates.take(&message.topic, &policy, n_bytes, now)?;
         }
         if message.expect.is_some() && !policy.is_durable() {
             return Err(Error::new(ErrorCode::BadRequest, "`expect` needs a topic that keeps history"));
@@ -239,12 +244,6 @@ impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher").finish_non_exhaustive()
     }
-}
-
-fn too_fast(pause: Duration) -> Error {
-    let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1);
-    Error::new(ErrorCode::RateLimited, "this topic takes no more messages right now")
-        .retry_after(milliseconds)
 }
 
 /// The way to readers, on this node and on others.

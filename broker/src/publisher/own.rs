@@ -51,7 +51,7 @@ impl Publisher {
         METRICS.published.add(messages.len() as u64);
         let (mut batch, mut live, mut publishes) = (Vec::new(), Vec::new(), Vec::new());
         for mut message in messages {
-            let kind = self.admit(&message).inspect_err(|_| METRICS.publish_refused.add(1))?;
+            let kind = self.admit(publisher, &message).inspect_err(|_| METRICS.publish_refused.add(1))?;
             let publish = telemetry::Publish::begin(&mut message);
             match kind {
                 Kind::Durable { idempotency_window, .. } => {

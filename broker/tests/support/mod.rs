@@ -187,6 +187,11 @@ impl Client {
         Ok(client)
     }
 
+    /// On a WebSocket that is open, from which nothing was read.
+    pub fn over(socket: WebSocketStream<TcpStream>) -> Self {
+        Self { socket, next_id: 0, kept: std::collections::VecDeque::new() }
+    }
+
     /// The next event; `None` once the connection is over.
     pub async fn event(&mut self) -> Option<Value> {
         if let Some(event) = self.kept.pop_front() {

@@ -212,6 +212,11 @@ impl<D: Clone> Session<D> {
         }
     }
 
+    /// From now on the session subscribes to at most so many filters. Those that it has stay, also where they are more.
+    pub const fn set_subscriptions_max(&mut self, max: usize) {
+        self.bounds.subscriptions = max;
+    }
+
     /// Who the client is and what it may do.
     #[must_use]
     pub fn grants(&self) -> &Grants {

@@ -111,7 +111,8 @@ impl Desk {
         transport: &Transport,
         claim: Claim,
     ) -> Option<Arc<Relay>> {
-        let admission = self.node.admit()?;
+        // Whose requests come by connections of their own has one more among those of its address, as a WebSocket of it would have.
+        let admission = self.node.admit()?.at(self.node.quotas(), caller.peer.ip()).ok()?;
         let (relay, line) = Relay::new(self.service.timing, self.node.timing().write_timeout);
         let opened = Opened {
             io: Io::Relay(line),

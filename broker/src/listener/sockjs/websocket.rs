@@ -14,7 +14,7 @@ use super::{Desk, answer, caller, receive};
 use crate::connection::Framing;
 use crate::dialog::Language;
 use crate::listener::Admission;
-use crate::listener::websocket::{Opening, SUBPROTOCOLS};
+use crate::listener::websocket::{Opening, SUBPROTOCOLS, too_many};
 use crate::metrics::METRICS;
 use crate::websocket::handshake::{self, Choice, Deflate};
 
@@ -45,6 +45,10 @@ impl Desk {
         // The first WebSocket of an HTTP connection takes over its place; others, within HTTP/2, need their own.
         let place = admission.lock().ok().and_then(|mut place| place.take()).or_else(|| self.node.admit());
         let Some(place) = place else { return receive::busy() };
+        let place = match place.at(self.node.quotas(), peer.ip()) {
+            Ok(place) => place,
+            Err(refused) => return too_many(&refused),
+        };
         let on_upgrade = hyper::upgrade::on(&mut request);
         let response = accepted.response();
         let language = match &self.service.language {
