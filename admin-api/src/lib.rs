@@ -11,6 +11,7 @@
 //! | [`page`], [`query`], [`body`], [`etag`], [`time`] | the parts that requests and answers are made of |
 //! | [`route`] | a route with its role: the gate before it, the audit record before every change |
 //! | [`gatekeeper`], [`audit`] | who somebody is; what is written down before something is changed |
+//! | [`console`] | the console: files for a browser |
 //! | [`resources`] | what there is: one module for each resource, all routes together, and the OpenAPI document |
 //!
 //! A new resource is a module with its types, its trait and `routes()`, and a line in [`Control`] and in the [table](resources::table).
@@ -18,6 +19,7 @@
 pub mod actor;
 pub mod audit;
 pub mod body;
+pub mod console;
 pub mod error;
 pub mod etag;
 pub mod gatekeeper;

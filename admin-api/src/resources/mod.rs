@@ -18,6 +18,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{self, HeaderValue};
 
 use crate::audit::Audit;
+use crate::console;
 use crate::gatekeeper::Gatekeeper;
 use crate::problem::Problem;
 use crate::query;
@@ -60,9 +61,9 @@ pub fn table() -> Vec<Route<Shared>> {
     resources.into_iter().flatten().collect()
 }
 
-/// Answers the requests of administrators: `/v1/…`, and a problem on every other path.
+/// Answers the requests of administrators: the console at `/`, the API below `/v1/`, and a problem on every other path.
 pub fn router(control: Shared, gatekeeper: &Arc<dyn Gatekeeper>) -> Router {
-    let mut router = Router::new();
+    let mut router = console::routes();
     for route in table() {
         let (path, handler) = route.gated(gatekeeper);
         router = router.route(&path, handler);

@@ -9,12 +9,17 @@ import { createInterface } from "node:readline";
 /** What the broker prints when it listens, wherever in the line. */
 const ADDRESS = /http:\/\/(127\.0\.0\.1:\d+)\//;
 
+/** The line, after the first one, in which it says where administrators find it. */
+const ADMINISTRATORS = /^administrators /;
+
 export class Broker {
   #process;
   #folder;
   #settings;
   /** `127.0.0.1:PORT`. */
   address;
+  /** The same for administrators. */
+  admin;
 
   /** Each setting as `key=value`. */
   static async start(settings = []) {
@@ -42,12 +47,19 @@ export class Broker {
     this.#process = spawn(binary, ["serve", "--listen", listen, "--data", this.#folder, ...this.#settings], {
       stdio: ["ignore", "pipe", "inherit"],
     });
+    let address;
     this.address = await new Promise((resolve, reject) => {
       this.#process.once("error", reject);
       this.#process.once("exit", (code) => reject(new Error(`the broker ended with ${code} before it listened`)));
       createInterface({ input: this.#process.stdout }).on("line", (line) => {
         const found = ADDRESS.exec(line);
-        if (found) resolve(found[1]);
+        if (!found) return;
+        if (!ADMINISTRATORS.test(line)) {
+          address ??= found[1];
+          return;
+        }
+        this.admin = found[1];
+        resolve(address);
       });
     });
   }
