@@ -38,8 +38,8 @@ use crate::presence::Presence;
 use crate::proxy::Proxies;
 use crate::publisher::Publisher;
 use crate::queues::{self, Queues};
-use crate::registers::Registers;
 use crate::quota::{Quotas, Seat};
+use crate::registers::Registers;
 use crate::removals::Removals;
 use crate::webhooks::Desk;
 
@@ -193,7 +193,6 @@ impl Node {
             deadline: STORE_DEADLINE,
             ..AppenderLimits::default()
         };
-        let webhook_desk = Desk::new(&settings.webhooks.0, &store, &publisher, settings.node.name.as_str());
         let quotas = Arc::new(Quotas::new(limits.clone()));
         let publisher = Arc::new(Publisher::spawn(
             Arc::clone(&store),
@@ -203,6 +202,7 @@ impl Node {
             (&policies, &quotas),
             appender,
         ));
+        let webhook_desk = Desk::new(&settings.webhooks.0, &store, &publisher, settings.node.name.as_str());
         let drain = Drain::default();
         let (cluster, peers) = match commands {
             None => (Cluster::alone(), Peers::alone()),

@@ -161,12 +161,6 @@ impl Caller {
         if self.grants().may_publish(topic) { Ok(()) } else { Err(self.denied()) }
     }
 
-    /// Until when a request of its bearer may wait, that would wait until then: no longer than its token holds.
-    pub(super) fn may_wait_until(&self, until: Instant) -> Instant {
-        let token = Expiry::of(&self.identity).map(|token| clock::instant(token.ends_at()));
-        token.map_or(until, |at| at.min(until))
-    }
-
     pub(super) fn denied(&self) -> Problem {
         self.denial().into()
     }
