@@ -67,6 +67,20 @@ pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
     }
 }
 
+/// Makes a request as [`send`] does, and takes the beginning of its answer: the body comes as it comes. Dropping that ends the connection.
+///
+/// # Errors
+/// As [`send`].
+pub async fn begin(request: Request<Bytes>) -> Result<Response<Incoming>, Error> {
+    let target = Target::of(request.uri())?;
+    let request = on_connection(request)?.map(Full::new);
+    let stream = connect(target).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the body, which holds the other end of it.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender.send_request(request).await?)
+}
+
 /// A socket, with TLS or without.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 

@@ -47,5 +47,6 @@ pub mod removals;
 pub mod retention;
 pub mod serve;
 pub mod telemetry;
+pub mod trace;
 pub mod webhooks;
 pub mod websocket;

@@ -6,13 +6,17 @@
 //!
 //! The lock is held for short, bounded, synchronous work and never across an await.
 
+mod account;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bongsu_protocol::codec::Format;
 use bongsu_protocol::event::Event;
-use bongsu_protocol::reason::Goodbye;
+use bongsu_protocol::message::Time;
+use bongsu_protocol::reason::{CloseReason, Goodbye};
 use bongsu_protocol::session::{Offer, Outgoing, Session};
 use bongsu_protocol::sockjs::{Close, Message};
 use bytes::{Buf, Bytes};
@@ -22,10 +26,13 @@ use tokio::sync::Notify;
 use crate::carrier::{self, Carrier};
 use crate::clock;
 use crate::delivery::SharedDelivery;
-use crate::dialog::{Dialog, Said};
+use crate::dialog::{Dialog, Heard, Said};
 use crate::limits::FRAMES_PER_WRITE_MAX;
 use crate::metrics::METRICS;
+use crate::trace::Tap;
 use crate::websocket::frame;
+
+pub use account::Account;
 
 /// A connection's number on this node, never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +56,10 @@ pub struct State {
     pub dialog: Dialog,
     carrier: Carrier,
     writer: Writer,
+    /// What went over it.
+    pub account: Account,
+    /// Where what happens here is told, once it has a place among the connections.
+    tap: Option<Tap>,
     /// The connection's task does not read until the session wants input again, and must be woken then.
     is_input_stopped: bool,
     /// The carrier's own heartbeats are wanted.
@@ -110,7 +121,15 @@ impl Outbound {
         Arc::new(Self {
             id,
             socket,
-            state: Mutex::new(State { dialog, carrier, writer, is_input_stopped: false, beats: true }),
+            state: Mutex::new(State {
+                dialog,
+                carrier,
+                writer,
+                account: Account { heard_at: now, ..Account::default() },
+                tap: None,
+                is_input_stopped: false,
+                beats: true,
+            }),
             bell: Notify::new(),
         })
     }
@@ -193,6 +212,53 @@ impl State {
         self.dialog.session_mut()
     }
 
+    /// Takes a message of the client.
+    pub fn hear(&mut self, wall: Time, heard: &Heard) {
+        let (Heard::Text(body) | Heard::Binary(body)) = heard;
+        self.account.heard(clock::monotonic(), body.len());
+        if let Some(tap) = &self.tap {
+            tap.heard(&self.dialog, heard);
+        }
+        self.dialog.hear(wall, heard);
+    }
+
+    /// Says goodbye in the protocol's own words; what waits is sent first.
+    pub fn say_goodbye(&mut self, goodbye: Goodbye) {
+        if !self.dialog.is_closing() {
+            self.account.note_farewell(&goodbye.text);
+        }
+        self.dialog.close(goodbye);
+    }
+
+    /// Tells what happens here from now on.
+    pub fn tap(&mut self, tap: Tap) {
+        tap.opened(&self.session().grants().subject);
+        self.tap = Some(tap);
+    }
+
+    /// Tells that it ended.
+    pub fn note_closed(&self, reason: CloseReason) {
+        if let Some(tap) = &self.tap {
+            tap.closed(&self.session().grants().subject, reason);
+        }
+    }
+
+    /// The next delivery or event, for whoever writes it in a form of its own.
+    pub fn take_outgoing(&mut self) -> Option<Outgoing<SharedDelivery>> {
+        let outgoing = self.session_mut().poll_outgoing()?;
+        self.account.frames_out += 1;
+        if let Some(tap) = self.tap.as_ref().filter(|tap| tap.is_on()) {
+            tap.said(&self.session().grants().subject, &Said::Native(Format::Json, outgoing.clone()));
+        }
+        Some(outgoing)
+    }
+
+    /// Bytes that wait for the socket, with what they cost beside their own.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.session().waiting_bytes() + self.writer.frames.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// Whether there are pings, which the other side answers by itself.
     #[must_use]
     pub const fn has_pings(&self) -> bool {
@@ -234,7 +300,11 @@ impl State {
     /// The next thing to say, for a client that a relay reaches.
     pub fn poll_message(&mut self) -> Option<Message> {
         let said = self.dialog.poll_outgoing()?;
-        self.writer.note(&self.carrier, &said);
+        self.account.frames_out += 1;
+        if let Some(tap) = &self.tap {
+            tap.said(&self.session().grants().subject, &said);
+        }
+        self.writer.note(&self.carrier, &said, &mut self.account);
         self.writer.written_at = clock::monotonic();
         Some(carrier::message_of(&said))
     }
@@ -316,15 +386,15 @@ impl State {
         &mut self,
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
-        let Self { dialog, carrier, writer, .. } = self;
+        let Self { dialog, carrier, writer, account, tap, .. } = self;
         loop {
-            writer.fill(carrier, dialog);
+            writer.fill(carrier, dialog, account, tap.as_ref());
             if writer.frames.is_empty() {
                 writer.is_blocked = false;
                 writer.progress_at = clock::monotonic();
                 return Ok(if writer.closed == Closed::Queued { Flushed::Closed } else { Flushed::All });
             }
-            match writer.write_once(&mut write) {
+            match writer.write_once(&mut write, account) {
                 Ok(()) if writer.is_blocked => writer.drained_at = writer.progress_at,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -346,7 +416,7 @@ impl State {
 
 impl Writer {
     /// Takes what waits, up to what one system call writes.
-    fn fill(&mut self, carrier: &Carrier, dialog: &mut Dialog) {
+    fn fill(&mut self, carrier: &Carrier, dialog: &mut Dialog, account: &mut Account, tap: Option<&Tap>) {
         if self.closed == Closed::Queued {
             return;
         }
@@ -360,7 +430,11 @@ impl Writer {
         while self.frames.len() < FRAMES_PER_WRITE_MAX
             && let Some(said) = dialog.poll_outgoing()
         {
-            self.note(carrier, &said);
+            account.frames_out += 1;
+            if let Some(tap) = tap {
+                tap.said(&dialog.session().grants().subject, &said);
+            }
+            self.note(carrier, &said, account);
             carrier.put(&said, &mut self.frames);
         }
         if let Some(close) = self.poll_close(dialog)
@@ -388,18 +462,28 @@ impl Writer {
     }
 
     /// Does what an event means to the connection as a whole.
-    fn note(&mut self, carrier: &Carrier, said: &Said) {
+    fn note(&mut self, carrier: &Carrier, said: &Said, account: &mut Account) {
         let Said::Native(_, Outgoing::Event(event)) = said else { return };
         match &**event {
-            Event::Goodbye(goodbye) if self.closed == Closed::No => {
-                self.closed = Closed::With(carrier.close(goodbye))
+            Event::Goodbye(goodbye) => {
+                account.note_farewell(&goodbye.text);
+                if self.closed == Closed::No {
+                    self.closed = Closed::With(carrier.close(goodbye));
+                }
             }
-            Event::Reply { result: Err(error), .. } => METRICS.count_error(error.code),
+            Event::Reply { result: Err(error), .. } => {
+                METRICS.count_error(error.code);
+                account.last_error = Some(Box::new(error.clone()));
+            }
             _ => {}
         }
     }
 
-    fn write_once(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<()> {
+    fn write_once(
+        &mut self,
+        write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        account: &mut Account,
+    ) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE_MAX + 3];
         let n_frames = self.frames.len().min(slices.len());
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
@@ -410,6 +494,7 @@ impl Writer {
             return Err(io::ErrorKind::WriteZero.into());
         }
         METRICS.bytes_out.add(n_written as u64);
+        account.bytes_out += n_written as u64;
         let now = clock::monotonic();
         (self.progress_at, self.written_at) = (now, now);
         while n_written > 0

@@ -1,67 +1,13 @@
 //! The admin API over real HTTP: who may ask what, and what is answered to requests that make no sense.
 
+#[path = "support/admin.rs"]
+mod admin;
 mod support;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
+use admin::{TOKENS, ask, get, start};
 use bongsu_admin_api::Role;
 use bongsu_admin_api::resources::{openapi, table};
 use serde_json::{Value, json};
-use support::{Broker, exchange};
-
-/// The SHA-256 digests of `viewer`, `operator` and `admin`, each a token with that role.
-const TOKENS: &str = "admin.tokens=[\
-    { name = 'vera', role = 'viewer', sha256 = 'd35ca5051b82ffc326a3b0b6574a9a3161dee16b9478a199ee39cd803ce5b799' },\
-    { name = 'olga', role = 'operator', sha256 = '06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23' },\
-    { name = 'ada', role = 'admin', sha256 = '8c6976e5b5410415bde908bd4dee15dfb167a9c873fc4bb8a81f6f2ab448a918' }]";
-
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-}
-
-async fn ask(admin: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
-    if !headers.iter().any(|header| header.starts_with("host:")) {
-        request.push_str(&format!("host: {admin}\r\n"));
-    }
-    for header in headers {
-        request.push_str(&format!("{header}\r\n"));
-    }
-    if !body.is_empty() {
-        request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
-    }
-    request.push_str("\r\n");
-    request.push_str(body);
-    let answer = exchange(admin, request.as_bytes()).await;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) =
-        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}: {answer}"));
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-    Answer { status, headers, body: body.to_owned() }
-}
-
-async fn get(admin: SocketAddr, path: &str) -> Answer {
-    ask(admin, "GET", path, &[], "").await
-}
-
-fn start(settings: &[&str]) -> (tempfile::TempDir, Broker, SocketAddr) {
-    let data = tempfile::tempdir().expect("a directory");
-    let broker = Broker::start(data.path(), &[&["admin.listen=127.0.0.1:0"], settings].concat());
-    let admin = broker.admin.expect("it says where");
-    (data, broker, admin)
-}
 
 #[tokio::test]
 async fn every_route_asks_for_a_credential_and_its_role() {

@@ -126,6 +126,12 @@ impl<T> Cursor<T> {
         }
     }
 
+    /// The newest position that is known of: where the feed or the log said that there is something.
+    #[must_use]
+    pub const fn known(&self) -> Position {
+        self.known
+    }
+
     /// A cursor at the head of its log: everything up to `position` was seen, and the feed will tell of whatever comes.
     #[must_use]
     pub const fn live(position: Position) -> Self {

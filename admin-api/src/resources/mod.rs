@@ -1,11 +1,18 @@
 //! What there is: one module for each resource, with its types, the trait that a broker implements, and its routes.
 
+#![allow(unused_qualifications, reason = "the macros of utoipa write whole paths")]
+
+pub mod closes;
+pub mod connections;
 pub mod keys;
 pub mod limits;
 pub mod nodes;
 pub mod openapi;
 pub mod policies;
+pub mod presence;
 pub mod records;
+pub mod trace;
+pub mod users;
 pub mod webhooks;
 pub mod whoami;
 
@@ -24,21 +31,54 @@ use crate::problem::Problem;
 use crate::query;
 use crate::route::Route;
 
+use closes::Closes;
+use connections::Connections;
 use keys::Keys;
 use limits::Limits;
 use nodes::Nodes;
 use policies::Policies;
+use presence::Presence;
 use records::Records;
+use trace::Trace;
+use users::Users;
 use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
 pub trait Control:
-    Audit + Keys + Limits + Nodes + Policies + Records + Webhooks + Send + Sync + 'static
+    Audit
+    + Closes
+    + Connections
+    + Keys
+    + Limits
+    + Nodes
+    + Policies
+    + Presence
+    + Records
+    + Trace
+    + Users
+    + Webhooks
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<T> Control for T where
-    T: Audit + Keys + Limits + Nodes + Policies + Records + Webhooks + Send + Sync + 'static
+    T: Audit
+        + Closes
+        + Connections
+        + Keys
+        + Limits
+        + Nodes
+        + Policies
+        + Presence
+        + Records
+        + Trace
+        + Users
+        + Webhooks
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -51,6 +91,11 @@ pub fn table() -> Vec<Route<Shared>> {
     let resources = [
         whoami::routes(),
         nodes::routes(),
+        connections::routes(),
+        users::routes(),
+        presence::routes(),
+        closes::routes(),
+        trace::routes(),
         policies::routes(),
         limits::routes(),
         keys::routes(),

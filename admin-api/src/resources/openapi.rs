@@ -23,6 +23,7 @@ const PROBLEMS: &[(&str, u16, Concerns, &str)] = &[
     ("BadRequest", 400, Concerns::All, "The request cannot be understood, or makes no sense."),
     ("Unauthenticated", 401, Concerns::All, "Nobody knows who asks."),
     ("Forbidden", 403, Concerns::All, "Whoever asks may not."),
+    ("NotFound", 404, Concerns::Named, "There is no such thing."),
     ("Timeout", 408, Concerns::Bodies, "The body did not come in time."),
     ("TooLarge", 413, Concerns::Bodies, "The body is too large."),
     ("MediaType", 415, Concerns::Bodies, "The body is of another type than this takes."),
@@ -34,6 +35,9 @@ const PROBLEMS: &[(&str, u16, Concerns, &str)] = &[
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Concerns {
     All,
+    /// Those of a thing with a name.
+    Named,
+    /// Those with a body.
     Bodies,
 }
 
@@ -102,11 +106,16 @@ pub fn document() -> OpenApi {
 
 /// An operation with its role, and with the problems that every request may meet.
 fn complete(route: Route<Shared>) -> Operation {
-    let Route { role, method, mut operation, .. } = route;
+    let Route { role, method, path, mut operation, .. } = route;
     operation.extensions = Some(ExtensionsBuilder::new().add("x-role", json!(role)).build());
     let has_body = operation.request_body.is_some() || matches!(method, HttpMethod::Patch);
     for (name, status, concerns, _) in PROBLEMS {
-        if *concerns == Concerns::All || has_body {
+        let is_concerned = match concerns {
+            Concerns::All => true,
+            Concerns::Named => path.contains('{'),
+            Concerns::Bodies => has_body,
+        };
+        if is_concerned {
             let reference = RefOr::Ref(Ref::from_response_name(*name));
             operation.responses.responses.entry(status.to_string()).or_insert(reference);
         }

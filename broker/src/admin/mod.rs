@@ -10,12 +10,17 @@
 //! | `audit`, `nodes`, … | one module for each resource of the API |
 
 mod audit;
+mod closes;
+mod connections;
 pub mod gatekeeper;
 mod keys;
 mod limits;
 mod nodes;
 mod others;
 mod policies;
+mod presence;
+mod trace;
+mod users;
 mod webhooks;
 
 use std::sync::Arc;
@@ -27,7 +32,7 @@ use crate::node::Node;
 use crate::registers::ChangeError;
 
 pub use gatekeeper::Gatekeeper;
-pub use others::answer;
+pub use others::{Answer, answer};
 
 /// A node, as its administrators have it.
 #[derive(Debug, Clone)]

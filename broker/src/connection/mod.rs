@@ -172,6 +172,7 @@ pub async fn run(node: Arc<Node>, opened: Opened) {
     let first = io::decode(&mut connection.input, &mut Vec::from(read_ahead));
     connection.take_turn(first);
     let reason = connection.converse(&mut io).await;
+    connection.place.note_end(reason);
     connection.leave().await;
     connection.witness.disconnected(reason);
     drop(admission);
@@ -203,7 +204,7 @@ impl Connection {
             frame_bytes_max: FRAME_BYTES_MAX as u64,
         });
         if let Some(goodbye) = refused {
-            state.dialog.close(goodbye);
+            state.say_goodbye(goodbye);
         }
     }
 
@@ -446,7 +447,7 @@ impl Connection {
     }
 
     fn hear(&self, heard: &Heard) {
-        self.outbound.lock().dialog.hear(clock::wall(), heard);
+        self.outbound.lock().hear(clock::wall(), heard);
     }
 
     fn refuse(&mut self, violation: &Violation) {
@@ -455,7 +456,7 @@ impl Connection {
     }
 
     fn close(&mut self, reason: CloseReason, text: &str) {
-        self.outbound.lock().dialog.close(Goodbye::new(reason, text));
+        self.outbound.lock().say_goodbye(Goodbye::new(reason, text));
     }
 
     /// Does what the time asks for. `Some` if the connection is over.
@@ -467,7 +468,7 @@ impl Connection {
                 let retry_after = self.node.reconnect_after_ms();
                 let goodbye = Goodbye::new(CloseReason::GoingAway, "this node is going away");
                 let goodbye = Goodbye { retry_after_ms: Some(retry_after), ..goodbye };
-                self.outbound.lock().dialog.close(goodbye);
+                self.outbound.lock().say_goodbye(goodbye);
                 None
             }
             Due::Dead => {

@@ -9,17 +9,20 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bongsu_protocol::message::Time;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
 
-use super::Target;
+use super::page::Seen;
 use super::stay::{Parked, Stay};
+use super::{Closes, End, Target};
 use crate::access::{Access, Bearer};
 use crate::auth::Identity;
 use crate::clock;
 use crate::metrics::Transport;
 use crate::outbound::{ConnectionId, Outbound};
+use crate::trace::Tracer;
 
 /// Parts of the map, so that connections that come and go on all cores do not wait for one another.
 const PARTS: usize = 64;
@@ -31,6 +34,8 @@ pub struct Connections {
     prefix: String,
     access: Access,
     parts: [Mutex<HashMap<ConnectionId, Entry>>; PARTS],
+    closes: Closes,
+    tracer: Arc<Tracer>,
 }
 
 #[derive(Debug)]
@@ -38,6 +43,8 @@ struct Entry {
     occupant: Occupant,
     began: Time,
     holder: Holder,
+    /// Why it ends, once its own task knows better than what its client was told.
+    ended: Option<CloseReason>,
 }
 
 /// What ends when its place is taken away.
@@ -70,7 +77,8 @@ impl Connections {
     #[must_use]
     pub fn new(node: &str, started_ms: u64, access: Access) -> Self {
         let parts = std::array::from_fn(|_| Mutex::default());
-        Self { prefix: format!("{node}-{started_ms:x}-"), access, parts }
+        let (prefix, closes) = (session_prefix(node, started_ms), Closes::default());
+        Self { prefix, access, parts, closes, tracer: Arc::default() }
     }
 
     /// Whether somebody is still what a credential said: it has not run out, and nobody took it back.
@@ -119,7 +127,9 @@ impl Connections {
     /// Takes a connection in, as long as the answer is kept. Whoever is kept out by now is told so and ends.
     #[must_use]
     pub fn enter(self: &Arc<Self>, outbound: &Arc<Outbound>, holder: Holder) -> Place {
-        self.take_in(outbound.id(), Occupant::Connection(Arc::clone(outbound)), holder)
+        let id = outbound.id();
+        outbound.lock().tap(self.tracer.tap(id.0));
+        self.take_in(id, Occupant::Connection(Arc::clone(outbound)), holder)
     }
 
     /// Takes a request in that waits, as long as the answer is kept, under a number that no connection has.
@@ -132,7 +142,7 @@ impl Connections {
 
     fn take_in(self: &Arc<Self>, id: ConnectionId, occupant: Occupant, holder: Holder) -> Place {
         let identity = Arc::clone(&holder.identity);
-        self.part(id).insert(id, Entry { occupant, began: clock::wall(), holder });
+        self.part(id).insert(id, Entry { occupant, began: clock::wall(), holder, ended: None });
         let place = Place { connections: Arc::clone(self), id };
         place.judge(&identity);
         place
@@ -198,6 +208,42 @@ impl Connections {
         }
     }
 
+    /// The connections that ended last.
+    #[must_use]
+    pub const fn closes(&self) -> &Closes {
+        &self.closes
+    }
+
+    /// Who follows what happens on them.
+    #[must_use]
+    pub const fn tracer(&self) -> &Arc<Tracer> {
+        &self.tracer
+    }
+
+    /// The number of a session of this process, whether it is there or not.
+    #[must_use]
+    pub fn number_of(&self, session: &str) -> Option<u64> {
+        self.id_of(session).map(|id| id.0)
+    }
+
+    /// A session of this process, if it is there.
+    #[must_use]
+    pub fn find(&self, session: &str) -> Option<Seen> {
+        let id = self.id_of(session)?;
+        self.part(id).get(&id).map(|entry| entry.seen(id))
+    }
+
+    /// How many parts the map has.
+    pub(super) const fn parts() -> usize {
+        PARTS
+    }
+
+    /// What has a place in a part, as far as its number is wanted.
+    pub(super) fn seen(&self, part: usize, is_wanted: impl Fn(ConnectionId) -> bool) -> Vec<Seen> {
+        let part = lock(&self.parts[part]);
+        part.iter().filter(|(id, _)| is_wanted(**id)).map(|(id, entry)| entry.seen(*id)).collect()
+    }
+
     /// The connection of a session of this process.
     fn id_of(&self, session: &str) -> Option<ConnectionId> {
         let number = session.strip_prefix(&self.prefix)?;
@@ -212,16 +258,61 @@ impl Connections {
 
 impl Entry {
     fn share(&self) -> Self {
-        Self { occupant: self.occupant.clone(), began: self.began, holder: self.holder.clone() }
+        Self {
+            occupant: self.occupant.clone(),
+            began: self.began,
+            holder: self.holder.clone(),
+            ended: self.ended,
+        }
+    }
+}
+
+impl Entry {
+    fn seen(&self, id: ConnectionId) -> Seen {
+        let (holder, outbound) = (self.holder.clone(), self.occupant.outbound().map(Arc::clone));
+        Seen { id, began: self.began, holder, outbound }
+    }
+
+    /// What is remembered of it; `None` of a request, which ends every few seconds.
+    fn end(&self, id: ConnectionId) -> Option<End> {
+        let Holder { identity, peer, transport } = self.holder.clone();
+        let now = clock::monotonic();
+        let state = self.occupant.outbound()?.lock();
+        let waiting_bytes = state.waiting_bytes();
+        let stuck = if waiting_bytes > 0 { now.saturating_sub(state.progress_at()) } else { Duration::ZERO };
+        let reason = self.ended.or_else(|| state.dialog.close_reason()).unwrap_or(CloseReason::Normal);
+        state.note_closed(reason);
+        Some(End {
+            id,
+            identity,
+            peer,
+            transport,
+            reason,
+            began: self.began,
+            ended: clock::wall(),
+            subscriptions: state.session().subscriptions().count(),
+            waiting_bytes,
+            silent: now.saturating_sub(state.account.heard_at),
+            stuck,
+            account: state.account.clone(),
+        })
     }
 }
 
 impl Occupant {
+    /// The half of a connection that others may touch; a request has none.
+    const fn outbound(&self) -> Option<&Arc<Outbound>> {
+        match self {
+            Self::Connection(outbound) => Some(outbound),
+            Self::Request(_) => None,
+        }
+    }
+
     /// Says goodbye; what waits to be sent is sent before.
     fn dismiss(&self, goodbye: Goodbye) {
         match self {
             Self::Connection(outbound) => {
-                outbound.lock().dialog.close(goodbye);
+                outbound.lock().say_goodbye(goodbye);
                 outbound.flush();
                 // The connection's own task sees to the end.
                 outbound.call();
@@ -239,6 +330,9 @@ impl Occupant {
                 let was_open = {
                     let mut state = outbound.lock();
                     let was_open = !state.dialog.is_closing();
+                    if was_open {
+                        state.account.note_farewell(&goodbye.text);
+                    }
                     state.dialog.expel(goodbye);
                     was_open
                 };
@@ -252,6 +346,17 @@ impl Occupant {
 }
 
 impl Place {
+    /// Says why it ends, and remembers how things stand. To be called before anything of it is cleared away.
+    pub fn note_end(&self, reason: CloseReason) {
+        let entry = self.connections.part(self.id).get_mut(&self.id).map(|entry| {
+            entry.ended = Some(reason);
+            entry.share()
+        });
+        if let Some(end) = entry.and_then(|entry| entry.end(self.id)) {
+            self.connections.closes.push(end);
+        }
+    }
+
     /// Says who has it, once that is known, or once it is known better. Whoever is kept out by now is told so and ends.
     pub fn identify(&self, identity: Arc<Identity>) {
         if let Some(entry) = self.connections.part(self.id).get_mut(&self.id) {
@@ -276,8 +381,19 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.part(self.id).remove(&self.id);
+        let entry = self.connections.part(self.id).remove(&self.id);
+        // Its own task had nothing to say of its end.
+        let unsaid = entry.filter(|entry| entry.ended.is_none());
+        if let Some(end) = unsaid.and_then(|entry| entry.end(self.id)) {
+            self.connections.closes.push(end);
+        }
     }
+}
+
+/// What the names of all sessions of a process begin with.
+#[must_use]
+pub fn session_prefix(node: &str, started_ms: u64) -> String {
+    format!("{node}-{started_ms:x}-")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

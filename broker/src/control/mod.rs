@@ -10,9 +10,11 @@
 //!
 //! A node that starts has no sessions that earlier kicks could mean; it waits for [`Control::caught_up`] before it takes any.
 
+mod closes;
 mod command;
 mod connections;
 mod follower;
+mod page;
 mod stay;
 
 use std::sync::{Arc, LazyLock, Weak};
@@ -30,8 +32,10 @@ use crate::limits::STORE_DEADLINE;
 use crate::metrics::METRICS;
 use crate::registers::{ChangeError, Versioned};
 
+pub use closes::{Closes, End};
 pub use command::{Action, Command, Target};
-pub use connections::{Connections, Holder, Place};
+pub use connections::{Connections, Holder, Place, session_prefix};
+pub use page::Seen;
 pub use stay::Stay;
 
 use follower::Follower;

@@ -82,12 +82,15 @@ impl Reader {
 
     /// Says why the session ends. Without it, its client just went away.
     pub(super) fn ends(&mut self, reason: CloseReason) {
+        if let Some(place) = &self.place {
+            place.note_end(reason);
+        }
         self.witness.disconnected(reason);
     }
 
     /// The next delivery or event that is there.
     pub(super) fn take(&self) -> Option<Outgoing<SharedDelivery>> {
-        self.outbound.lock().session_mut().poll_outgoing()
+        self.outbound.lock().take_outgoing()
     }
 
     /// Whether its client may have nothing any more: the next that can be taken says why.

@@ -310,6 +310,30 @@ pub const UNPROVEN_MESSAGES_MAX: usize = 4096;
 /// How long a command of the command line waits for an answer of the admin API: 30 s.
 pub const ADMIN_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Connections that ended and are remembered for whoever asks why: the last 4,096 of a node, some 2 MiB.
+pub const CLOSES_KEPT_MAX: usize = 4096;
+
+/// How long an administrator waits for who is present on a topic: 5 s.
+pub const MEMBERS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What administrators may follow on one node at the same time: 8 traces.
+pub const TRACES_MAX: usize = 8;
+
+/// Events of a trace that wait for its reader: 1,024, some 300 KiB, or 4 MiB with payloads. More are dropped, counted and told.
+pub const TRACE_EVENTS_MAX: usize = 1024;
+
+/// Bytes of a payload in a trace: 4 KiB, the beginning of it.
+pub const TRACE_PAYLOAD_BYTES_MAX: usize = 4 << 10;
+
+/// Topics that one event of a trace names: the first ten.
+pub const TRACE_TOPICS_MAX: usize = 10;
+
+/// Bytes of one event of another node's trace, at most: 64 KiB, ten times the longest that this version writes.
+pub const TRACE_LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Topics of one connection that an administrator is shown: 1,000, some hundred KiB.
+pub const READINGS_SHOWN_MAX: usize = 1000;
+
 /// Connections to the administrators' port at a time: 64, far more than probes and scrapers open. More are closed at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::StreamExt as _;
 use http::{Request, Response};
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::serving::{Admission, has_no_request_after};
+use crate::admin::{self, Answer};
 use crate::limits::{
     HTTP_HEADER_BYTES_MAX, PEER_CONNECTION_WINDOW_BYTES, PEER_CONNECTIONS_MAX, PEER_HEADER_BYTES_MAX,
     PEER_INTRODUCTION_TIMEOUT, PEER_PING_INTERVAL, PEER_PING_TIMEOUT, PEER_REQUESTS_MAX, PEER_RESETS_MAX,
@@ -74,8 +76,11 @@ async fn answer(stream: TcpStream, address: SocketAddr, node: Arc<Node>, routes:
                     request.extensions_mut().insert(Admission::default());
                     routes.call(request).await
                 }
-                Ok(Admitted::Question(uri)) => Ok(match crate::admin::answer(&node, &uri).await {
-                    Some(answer) => Response::new(Body::from(answer)),
+                Ok(Admitted::Question(uri)) => Ok(match admin::answer(&node, &uri).await {
+                    Some(Answer::Whole(answer)) => Response::new(Body::from(answer)),
+                    Some(Answer::Lines(lines)) => {
+                        Response::new(Body::from_stream(lines.map(Ok::<_, Infallible>)))
+                    }
                     None => {
                         let mut response = Response::new(Body::empty());
                         *response.status_mut() = http::StatusCode::NOT_FOUND;

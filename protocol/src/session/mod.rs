@@ -20,6 +20,7 @@ mod grants;
 mod outbox;
 mod reader;
 mod subscriptions;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::{cursor, limits};
 pub use grants::{Grants, PRESENCE_PREFIX};
 pub use outbox::Outgoing;
 pub use subscriptions::{LIST_LOGS_MAX, Listed, TopicKind};
+pub use view::Reading;
 
 use call::Call;
 use outbox::Outbox;

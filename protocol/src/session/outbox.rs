@@ -40,6 +40,11 @@ impl<D> Outbox<D> {
         self.bytes < self.bytes_max / 2 + 1
     }
 
+    /// Bytes that wait, with what they cost beside their own.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -147,6 +147,14 @@ impl<D: Clone> Reader<D> {
         }
     }
 
+    /// The newest message that is known of; `None` on a live topic, or as long as nothing is.
+    pub(super) const fn known(&self) -> Option<Position> {
+        match &self.state {
+            State::Durable(cursor) => Some(cursor.known()),
+            State::Starting { .. } | State::Live { .. } => None,
+        }
+    }
+
     /// Where it will start, as long as the log was not asked what that is.
     pub(super) const fn starts_from(&self) -> Option<Start> {
         match self.state {

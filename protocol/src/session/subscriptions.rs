@@ -32,8 +32,8 @@ pub enum TopicKind {
 
 #[derive(Debug)]
 pub(super) struct Subscriptions<D> {
-    all: Vec<Entry>,
-    readers: HashMap<Topic, Reader<D>>,
+    pub(super) all: Vec<Entry>,
+    pub(super) readers: HashMap<Topic, Reader<D>>,
     /// Topics whose readers have something at hand that found no room, in the order in which they are served.
     blocked: VecDeque<Topic>,
     /// Topics whose readers want a page of their log, likewise. A topic stands at most once in both lists together.
@@ -61,19 +61,19 @@ impl<D> Default for Subscriptions<D> {
 }
 
 #[derive(Debug)]
-struct Entry {
-    filter: TopicFilter,
+pub(super) struct Entry {
+    pub(super) filter: TopicFilter,
     /// To resume: topics of which nothing is known are to be read from this time on.
     since: Time,
     /// It did not begin with the next message, so it goes when what is kept may no longer be read.
     reads_history: bool,
     /// What to do until it is active; `None` then.
-    opening: Option<Box<Opening>>,
+    pub(super) opening: Option<Box<Opening>>,
 }
 
 /// A subscription that is not active yet.
 #[derive(Debug)]
-struct Opening {
+pub(super) struct Opening {
     /// The request that waits for it, and its part there.
     call: (RequestId, usize),
     from: Start,

@@ -7,12 +7,16 @@
 //! | `nodes`, … | one module for each resource |
 
 mod audit;
+mod closes;
+mod connections;
 mod keys;
 mod limits;
 mod nodes;
 mod policy;
 mod rest;
 mod table;
+mod trace;
+mod users;
 mod webhooks;
 
 use clap::Subcommand;
@@ -35,6 +39,14 @@ pub enum Command {
     Webhooks(webhooks::WebhooksCommand),
     /// Show what administrators changed
     Audit(audit::AuditArgs),
+    /// List, show and end connections of clients
+    Connections(connections::ConnectionsArgs),
+    /// List subjects that are connected, and end their connections
+    Users(users::UsersArgs),
+    /// Show connections that ended last, and why
+    Closes(closes::ClosesArgs),
+    /// Follow what happens on connections, as it does
+    Trace(trace::TraceArgs),
 }
 
 impl Command {
@@ -50,6 +62,10 @@ impl Command {
             Self::Keys(command) => keys::run(command).await,
             Self::Webhooks(command) => webhooks::run(command).await,
             Self::Audit(args) => audit::run(args).await,
+            Self::Connections(args) => connections::run(args).await,
+            Self::Users(args) => users::run(args).await,
+            Self::Closes(args) => closes::run(args).await,
+            Self::Trace(args) => trace::run(args).await,
         }
     }
 }

@@ -42,7 +42,6 @@ pub(super) enum Output {
 }
 
 /// Text as one segment of a path, or the value of a parameter.
-#[allow(dead_code, reason = "not every resource has names or parameters")]
 pub(super) fn escaped(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     text.bytes()
@@ -51,7 +50,6 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// A path with those parameters that have a value.
-#[allow(dead_code, reason = "not every resource has names or parameters")]
 pub(super) fn with_parameters(path: &str, parameters: &[(&str, Option<String>)]) -> String {
     let given =
         parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_deref()?))));
@@ -60,6 +58,11 @@ pub(super) fn with_parameters(path: &str, parameters: &[(&str, Option<String>)])
 }
 
 impl ApiArgs {
+    /// How the answer looks.
+    pub(super) const fn output(&self) -> Output {
+        self.output
+    }
+
     /// Reads something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.ask(Method::GET, path, None).await

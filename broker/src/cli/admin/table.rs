@@ -38,9 +38,20 @@ impl fmt::Display for Table {
     }
 }
 
-fn printable(text: &str) -> String {
+/// Text without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
+}
+
+/// Says on standard error what an answer lacks.
+pub(super) fn note_rest(next: Option<&str>, missing: &[String]) {
+    if !missing.is_empty() {
+        eprintln!("bongsu: without what {} has: no answer came in time", missing.join(", "));
+    }
+    if let Some(next) = next {
+        eprintln!("bongsu: there is more: --after {next}");
+    }
 }
 
 /// A number of bytes, in the unit that people read best.
