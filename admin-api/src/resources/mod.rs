@@ -4,6 +4,7 @@
 
 pub mod closes;
 pub mod connections;
+pub mod blocks;
 pub mod keys;
 pub mod limits;
 pub mod nodes;
@@ -13,6 +14,7 @@ pub mod presence;
 pub mod records;
 pub mod trace;
 pub mod users;
+pub mod revocations;
 pub mod webhooks;
 pub mod whoami;
 
@@ -33,6 +35,7 @@ use crate::route::Route;
 
 use closes::Closes;
 use connections::Connections;
+use blocks::Blocks;
 use keys::Keys;
 use limits::Limits;
 use nodes::Nodes;
@@ -41,6 +44,7 @@ use presence::Presence;
 use records::Records;
 use trace::Trace;
 use users::Users;
+use revocations::Revocations;
 use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
@@ -60,6 +64,7 @@ pub trait Control:
     + Send
     + Sync
     + 'static
+    Audit + Blocks + Keys + Limits + Nodes + Policies + Records + Revocations + Webhooks + Send + Sync + 'static
 {
 }
 
@@ -79,6 +84,8 @@ impl<T> Control for T where
         + Send
         + Sync
         + 'static
+        + Blocks
+        + Revocations
 {
 }
 
@@ -96,6 +103,8 @@ pub fn table() -> Vec<Route<Shared>> {
         presence::routes(),
         closes::routes(),
         trace::routes(),
+        blocks::routes(),
+        revocations::routes(),
         policies::routes(),
         limits::routes(),
         keys::routes(),

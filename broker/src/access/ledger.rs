@@ -213,7 +213,9 @@ fn put(notes: &mut BTreeMap<String, Note>, name: String, note: &Note) {
 }
 
 impl Note {
-    fn holds(&self, now: Time) -> bool {
+    /// Whether its time is not over.
+    #[must_use]
+    pub fn holds(&self, now: Time) -> bool {
         self.until.is_none_or(|until| now.0 < until)
     }
 

@@ -12,6 +12,7 @@
 mod audit;
 mod closes;
 mod connections;
+mod blocks;
 pub mod gatekeeper;
 mod keys;
 mod limits;
@@ -21,6 +22,7 @@ mod policies;
 mod presence;
 mod trace;
 mod users;
+mod revocations;
 mod webhooks;
 
 use std::sync::Arc;

@@ -87,7 +87,10 @@ impl Connections {
     /// Why not, as a connection is told.
     pub fn check(&self, identity: &Identity) -> Result<(), Goodbye> {
         if identity.expires_at.is_some_and(|expires_at| expires_at <= clock::wall()) {
-            return Err(Goodbye::new(CloseReason::Unauthenticated, "this token has run out"));
+            return Err(Goodbye::new(
+                CloseReason::Unauthenticated,
+                "the token has expired: come back with a new one",
+            ));
         }
         let token_id = identity.token_id.as_deref();
         let bearer = Bearer { subject: identity.subject(), token_id, issued_at: identity.issued_at };

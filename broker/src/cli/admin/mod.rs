@@ -9,11 +9,13 @@
 mod audit;
 mod closes;
 mod connections;
+mod blocks;
 mod keys;
 mod limits;
 mod nodes;
 mod policy;
 mod rest;
+mod revocations;
 mod table;
 mod trace;
 mod users;
@@ -47,6 +49,11 @@ pub enum Command {
     Closes(closes::ClosesArgs),
     /// Follow what happens on connections, as it does
     Trace(trace::TraceArgs),
+    /// Show and change which users are kept out
+    #[command(subcommand)]
+    Blocks(blocks::BlocksCommand),
+    /// Show and change which tokens are taken back
+    Revocations(revocations::RevocationsCommand),
 }
 
 impl Command {
@@ -66,6 +73,8 @@ impl Command {
             Self::Users(args) => users::run(args).await,
             Self::Closes(args) => closes::run(args).await,
             Self::Trace(args) => trace::run(args).await,
+            Self::Blocks(command) => blocks::run(command).await,
+            Self::Revocations(command) => revocations::run(command).await,
         }
     }
 }
