@@ -77,3 +77,80 @@ impl Stay {
         time.min(clock::instant(clock::monotonic() + left + Duration::from_millis(1)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bongsu_persistence::memory::MemoryStore;
+    use bongsu_persistence::store::Store;
+    use bongsu_protocol::message::Time;
+    use bongsu_protocol::reason::CloseReason;
+    use bongsu_protocol::session::Grants;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::access::{Access, Note, Target};
+    use crate::bus::Bell;
+    use crate::control::{Connections, Holder};
+    use crate::metrics::Transport;
+    use crate::outbound::ConnectionId;
+    use crate::registers::Registers;
+
+    fn node() -> (Access, Arc<Connections>) {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let access = Access::open(&Registers::new(&store, None, &Bell::default()));
+        let connections = Connections::new("n", 1, access.clone());
+        (access, Arc::new(connections))
+    }
+
+    fn ada(expires_at: Option<u64>) -> Holder {
+        let grants = Grants { subject: "ada".to_owned(), ..Grants::default() };
+        let identity = Identity { expires_at: expires_at.map(Time), ..Identity::of(grants) };
+        Holder { identity: Arc::new(identity), peer: None, transport: Transport::LongPoll }
+    }
+
+    async fn block(access: &Access) {
+        let note = Note { at: clock::wall().0, ..Note::default() };
+        access.bar(&Target::Block("ada".to_owned()), &note, None).await.unwrap();
+    }
+
+    fn reason(stay: &Stay) -> Option<CloseReason> {
+        stay.check().err().map(|goodbye| goodbye.reason)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_kept_out_by_now_ends_as_they_come() {
+        let (access, connections) = node();
+        // It was verified, and then it was blocked, and then it comes.
+        let holder = ada(None);
+        block(&access).await;
+        let stay = connections.park(ConnectionId(1), holder);
+        assert!(stay.ended().now_or_never().is_some());
+        assert_eq!(reason(&stay), Some(CloseReason::Forbidden));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_answered_between_a_block_and_its_sweep() {
+        let (access, connections) = node();
+        let stay = connections.park(ConnectionId(1), ada(None));
+        assert_eq!(reason(&stay), None);
+        block(&access).await;
+        assert!(stay.ended().now_or_never().is_none(), "nobody swept yet");
+        assert_eq!(reason(&stay), Some(CloseReason::Forbidden));
+        assert_eq!((connections.sweep().await, connections.sweep().await), (1, 0));
+        assert!(stay.ended().now_or_never().is_some());
+        drop(stay);
+        assert_eq!(connections.n_waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_no_longer_than_its_token_holds() {
+        let (_, connections) = node();
+        let far = clock::instant(clock::monotonic() + Duration::from_secs(3600));
+        let stay = connections.park(ConnectionId(1), ada(Some(clock::wall().0 + 10_000)));
+        let near = clock::instant(clock::monotonic() + Duration::from_secs(11));
+        assert!(stay.until(far) < near && reason(&stay).is_none());
+        let over = connections.park(ConnectionId(2), ada(Some(clock::wall().0)));
+        assert_eq!(reason(&over), Some(CloseReason::Unauthenticated));
+        assert_eq!(connections.park(ConnectionId(3), ada(None)).until(far), far);
+    }
+}

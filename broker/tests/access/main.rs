@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod cluster;
 mod leaks;
 mod matrix;
 mod native;
@@ -9,6 +10,7 @@ mod native;
 mod nodes;
 mod oracle;
 mod races;
+mod rest;
 mod revoked;
 #[path = "../support/mod.rs"]
 mod support;

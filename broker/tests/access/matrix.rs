@@ -7,15 +7,23 @@ use crate::oracle::{Action, Capability, Grant, ROOM, capabilities, is_allowed};
 use crate::ways::{self, by_native, by_other};
 use crate::world::{Token, World};
 
+/// What a capability's token is called.
+fn name_of(number: usize, capability: &Capability) -> String {
+    capability.subject.map_or_else(|| format!("t{number}"), str::to_owned)
+}
+
 /// The token of each capability.
 fn tokens(capabilities: &[Capability]) -> Vec<Token> {
     let of = |(number, capability): (usize, &Capability)| {
         let filters = |grant| match capability.grants.contains(&grant) {
-            true => vec![capability.filter.to_owned()],
+            true => vec![match capability.subject {
+                Some(subject) => capability.filter.replace(subject, "{sub}"),
+                None => capability.filter.to_owned(),
+            }],
             false => Vec::new(),
         };
         Token {
-            name: format!("t{number}"),
+            name: name_of(number, capability),
             subscribe: filters(Grant::Subscribe),
             history: filters(Grant::History),
             publish: filters(Grant::Publish),
@@ -37,7 +45,7 @@ impl Seen {
         self.n_cells += 1;
         let should = is_allowed(capability, action);
         if is != should {
-            let Capability { grants, name, filter } = capability;
+            let Capability { grants, name, filter, .. } = capability;
             let words = |allowed| if allowed { "allowed" } else { "denied" };
             self.wrong.push(format!(
                 "{way}: {action:?} by {grants:?} of {name} {filter:?} is {}, not {}",
@@ -67,7 +75,7 @@ async fn every_action_by_every_capability_in_the_native_protocol() {
     let mut seen = Seen::default();
     for way in native::Way::ALL {
         for (number, capability) in capabilities.iter().enumerate() {
-            let mut native = Native::connect(&world, way, &format!("t{number}")).await;
+            let mut native = Native::connect(&world, way, &name_of(number, capability)).await;
             for action in Action::ALL {
                 let is = by_native(&world, &mut native, action).await;
                 seen.note(&format!("native {way:?}"), capability, action, is);
@@ -86,7 +94,7 @@ async fn every_action_by_every_capability_on_all_other_ways() {
     for way in ways::Way::ALL {
         for (number, capability) in capabilities.iter().enumerate() {
             for action in Action::ALL {
-                let token = format!("t{number}");
+                let token = name_of(number, capability);
                 if let Some(is) = by_other(&world, way, &token, action).await {
                     seen.note(&format!("{way:?}"), capability, action, is);
                 }

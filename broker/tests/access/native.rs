@@ -53,7 +53,7 @@ pub(crate) struct Native {
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
 impl Native {
-    /// Connects; a refusal is told by the first event.
+    /// Connects, with a token or with the empty one; a refusal is told by the first event.
     pub(crate) async fn connect(world: &World, way: Way, token: &str) -> Self {
         Self::try_connect(world, way, token).await.unwrap()
     }
@@ -62,12 +62,13 @@ impl Native {
     pub(crate) async fn try_connect(world: &World, way: Way, token: &str) -> Result<Self, u16> {
         let address = world.address;
         let session = format!("/sockjs/000/s{}", SESSIONS.fetch_add(1, Ordering::Relaxed));
+        let query = if token.is_empty() { String::new() } else { format!("?access_token={token}") };
         let carrier = if way == Way::SockJsPolling {
-            Carrier::Polling(address, session, format!("?access_token={token}"))
+            Carrier::Polling(address, session, query)
         } else {
             let path = match way {
-                Way::SockJsWebSocket => format!("{session}/websocket?access_token={token}"),
-                _ => format!("/v1/ws?access_token={token}"),
+                Way::SockJsWebSocket => format!("{session}/websocket{query}"),
+                _ => format!("/v1/ws{query}"),
             };
             let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
             let format = if way == Way::Binary { Format::Binary } else { Format::Json };

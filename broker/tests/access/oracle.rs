@@ -97,6 +97,8 @@ pub(crate) struct Capability {
     /// In words, and as a filter; the empty one grants nothing.
     pub(crate) name: &'static str,
     pub(crate) filter: &'static str,
+    /// The token's name, where the filter stands in the settings with `{sub}` in its place.
+    pub(crate) subject: Option<&'static str>,
 }
 
 pub(crate) fn capabilities() -> Vec<Capability> {
@@ -117,9 +119,11 @@ pub(crate) fn capabilities() -> Vec<Capability> {
         ("everything", "#"),
         ("system", "$sys/#"),
     ];
-    let none = Capability { grants: &[], name: "none", filter: "" };
-    let of = |grants| filters.map(|(name, filter)| Capability { grants, name, filter });
-    [none].into_iter().chain(sets.into_iter().flat_map(of)).collect()
+    let none = Capability { grants: &[], name: "none", filter: "", subject: None };
+    let of = |grants| filters.map(|(name, filter)| Capability { grants, name, filter, subject: None });
+    let own = |subject, filter| Capability { grants: sets[5], name: "{sub}", filter, subject: Some(subject) };
+    let owns = [own("ada", "m/ada/#"), own("bob", "m/bob/#")];
+    [none].into_iter().chain(sets.into_iter().flat_map(of)).chain(owns).collect()
 }
 
 /// Whether the bearer of a capability may.

@@ -69,14 +69,14 @@ async fn a_blocked_user_is_told_not_to_come_back() {
 async fn a_token_that_is_shown_later_in_a_session_is_judged_then() {
     let world = world();
     world.revoke("ada").await;
-    let mut bob = Native::connect(&world, Way::Json, "bob").await;
+    let mut guest = Native::connect(&world, Way::Json, "").await;
     let token = |name: &str| Command::Authenticate(bongsu_protocol::command::Token(name.to_owned()));
-    let error = bob.ask(token("ada")).await.unwrap_err();
+    let error = guest.ask(token("ada")).await.unwrap_err();
     assert_eq!(error.text, "this token was revoked: lost phone");
     // What it becomes by a token is taken back with that.
-    bob.ask(token(ROOT)).await.unwrap();
-    world.revoke(ROOT).await;
-    is_ended(&mut bob, Way::Json, CloseReason::Unauthenticated, "this token was revoked: lost phone").await;
+    guest.ask(token("bob")).await.unwrap();
+    world.revoke("bob").await;
+    is_ended(&mut guest, Way::Json, CloseReason::Unauthenticated, "this token was revoked: lost phone").await;
 }
 
 #[tokio::test]

@@ -128,12 +128,16 @@ pub(crate) fn settings(tokens: &[Token]) -> Settings {
         #[command(flatten)]
         settings: SettingsArgs,
     }
-    let root = Token::all(ROOT, &["#", "$sys/#"]);
-    let tokens: Vec<_> = [&root].into_iter().chain(tokens).map(Token::toml).collect();
-    let tokens = format!("auth.tokens=[{}]", tokens.join(", "));
-    let parsed = Cli::parse_from(["bongsu", "--set", &tokens]);
+    let parsed = Cli::parse_from(["bongsu", "--set", &flags(tokens)]);
     let mut settings = nodes::settings("n");
     settings.auth = load_with(&parsed.settings, []).unwrap().settings.auth;
     settings.stomp.listen = Some("127.0.0.1:0".parse().unwrap());
     settings
+}
+
+/// The setting of these tokens and the one of [`ROOT`].
+pub(crate) fn flags(tokens: &[Token]) -> String {
+    let root = Token::all(ROOT, &["#", "$sys/#"]);
+    let tokens: Vec<_> = [&root].into_iter().chain(tokens).map(Token::toml).collect();
+    format!("auth.tokens=[{}]", tokens.join(", "))
 }
