@@ -54,6 +54,8 @@ pub(crate) struct Broker {
     child: Child,
     address: SocketAddr,
     folder: TempDir,
+    /// Where administrators find it, if the settings ask for that.
+    admin: Option<SocketAddr>,
     /// Kept open: the broker greets on it.
     _stdout: BufReader<ChildStdout>,
 }
@@ -90,7 +92,20 @@ impl Broker {
             anyhow::bail!("the broker ended: {line}{log}");
         };
         let address = address.parse().context("the broker listens on an odd address")?;
-        Ok(Self { child, address, folder, _stdout: stdout })
+        let mut admin = None;
+        if settings.iter().any(|setting| setting.starts_with("admin.listen=")) {
+            while !line.contains("administrators") {
+                line.clear();
+                ensure!(
+                    stdout.read_line(&mut line)? > 0,
+                    "the broker ended, or said nothing of administrators"
+                );
+            }
+            let url = line.trim().rsplit_once("http://").map(|(_, address)| address.trim_end_matches('/'));
+            let address = url.with_context(|| format!("no port for administrators: {line}"))?;
+            admin = Some(address.parse().context("an odd address for administrators")?);
+        }
+        Ok(Self { child, address, folder, admin, _stdout: stdout })
     }
 
     /// Ends the broker and starts it again over the same file.
@@ -99,6 +114,23 @@ impl Broker {
         let folder = tempfile::Builder::new().prefix("bongsu-bench-").tempdir_in(&args.directory)?;
         let folder = std::mem::replace(&mut self.folder, folder);
         Self::start_in(args, settings, folder)
+    }
+
+    /// The same, with something done in its folder in between.
+    pub(crate) fn restart_after(
+        mut self,
+        args: &BrokerArgs,
+        settings: &[&str],
+        change: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        machine::stop(&mut self.child)?;
+        change(self.folder.path())?;
+        self.restart(args, settings)
+    }
+
+    /// Where administrators find it.
+    pub(crate) fn admin(&self) -> anyhow::Result<SocketAddr> {
+        self.admin.context("the broker was started without a port for administrators")
     }
 
     /// Where it listens.

@@ -20,6 +20,9 @@ const READ_BYTES: usize = 64 << 10;
 /// How long whatever is waited for may take, before a run is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Connections from one loopback address at most.
+const CONNECTIONS_PER_SOURCE: usize = 20_000;
+
 /// What a connection says first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Opening {
@@ -74,7 +77,7 @@ impl Load {
         opening: Opening,
     ) -> anyhow::Result<()> {
         for _ in 0..n_connections {
-            let mut stream = TcpStream::connect(address).context("a connection was refused")?;
+            let mut stream = connect(address, self.sockets.len()).context("a connection was refused")?;
             stream.set_nodelay(true)?;
             let state = match opening {
                 Opening::WebSocket(compression) => {
@@ -211,6 +214,22 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Connects from a loopback address of which few have connected before: one has some 28,000 ports to connect from.
+fn connect(address: SocketAddr, n_before: usize) -> anyhow::Result<TcpStream> {
+    let Some(host) = n_before
+        .checked_div(CONNECTIONS_PER_SOURCE)
+        .and_then(|host| u8::try_from(host).ok())
+        .filter(|host| *host > 0)
+    else {
+        return Ok(TcpStream::connect(address)?);
+    };
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 1, host], 0)))?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket.into())
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -10,6 +10,7 @@ mod connect;
 mod fanout;
 mod floor;
 mod idle;
+mod listing;
 mod load;
 mod machine;
 mod publish;
@@ -40,6 +41,8 @@ enum Command {
     Reconnect(reconnect::ReconnectArgs),
     /// Connections as fast as they come: handshakes a second, CPU time, and what stays behind
     Connect(connect::ConnectArgs),
+    /// Pages of the admin API among a million topics, and among many connections, beside the same among few
+    Listing(listing::ListingArgs),
     /// A bare loop for others to be compared with
     #[command(hide = true)]
     #[command(subcommand)]
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         Command::Publish(args) => publish::run(&args),
         Command::Reconnect(args) => reconnect::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Listing(args) => listing::run(&args),
         Command::Floor(kind) => floor::run(&kind),
     }
 }

@@ -16,7 +16,7 @@ const NAMES_PER_STATEMENT: usize = 1024;
 const NAMES_BEHIND_STEP: usize = 16;
 
 /// As how many names a statement counts at least: what it costs to ask.
-const NAMES_COUNTED_MIN: usize = 64;
+const NAMES_COUNTED_MIN: usize = 128;
 
 /// Names to be looked at.
 #[derive(Debug)]
