@@ -30,11 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        if !is_json(&parts.headers) {
-            let detail = "this takes a body with Content-Type: application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
-        }
-        let body = receive(body).await?;
+        let body = receive_json(&parts.headers, body).await?;
         let value = serde_json::from_slice(&body);
         value.map(Self).map_err(|error| Problem::bad_request(format!("the body is wrong: {error}")))
     }
@@ -56,6 +52,18 @@ impl<T: Serialize> IntoResponse for Json<T> {
             }
         }
     }
+}
+
+/// The same for bodies that are read by something else: the bytes of one that says that it is JSON.
+///
+/// # Errors
+/// 415, and those of [`receive`].
+pub async fn receive_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    if !is_json(headers) {
+        let detail = "this takes a body with Content-Type: application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+    }
+    receive(body).await
 }
 
 /// Receives a whole body of at most [`BODY_BYTES_MAX`], within [`BODY_TIMEOUT`].

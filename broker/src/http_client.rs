@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -81,6 +81,37 @@ pub async fn begin(request: Request<Bytes>) -> Result<Response<Incoming>, Error>
     Ok(sender.send_request(request).await?)
 }
 
+/// An answer that is read as it comes. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Its status and headers.
+    pub head: http::response::Parts,
+    body: Incoming,
+    _driver: AbortOnDropHandle,
+impl Streamed {
+    /// The next bytes; `None` at the end. Waits as long as the other side does.
+    ///
+    /// # Errors
+    /// The answer ended early.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+/// As [`send`], for bodies of any length: the request's is sent while the answer's is read.
+pub async fn stream<B>(request: Request<B>) -> Result<Streamed, Error>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let request = on_connection(request)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(connect(target).await?)).await?;
+    let driver = AbortOnDropHandle(tokio::spawn(async move { drop(connection.await) }));
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok(Streamed { head, body, _driver: driver })
 /// A socket, with TLS or without.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -97,7 +128,7 @@ async fn connect(target: Target) -> Result<Box<dyn Stream>, Error> {
 }
 
 /// The request as it stands on a connection to its server.
-fn on_connection(request: Request<Bytes>) -> Result<Request<Bytes>, Error> {
+fn on_connection<B>(request: Request<B>) -> Result<Request<B>, Error> {
     let (mut parts, body) = request.into_parts();
     let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
     parts.headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| Error::Address)?);

@@ -7,6 +7,7 @@ pub mod connections;
 pub mod blocks;
 pub mod keys;
 pub mod limits;
+pub mod messages;
 pub mod nodes;
 pub mod openapi;
 pub mod policies;
@@ -15,6 +16,8 @@ pub mod records;
 pub mod trace;
 pub mod users;
 pub mod revocations;
+pub mod topics;
+pub mod transfer;
 pub mod webhooks;
 pub mod whoami;
 
@@ -38,6 +41,7 @@ use connections::Connections;
 use blocks::Blocks;
 use keys::Keys;
 use limits::Limits;
+use messages::Messages;
 use nodes::Nodes;
 use policies::Policies;
 use presence::Presence;
@@ -45,6 +49,8 @@ use records::Records;
 use trace::Trace;
 use users::Users;
 use revocations::Revocations;
+use topics::Topics;
+use transfer::Transfer;
 use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
@@ -65,6 +71,9 @@ pub trait Control:
     + Sync
     + 'static
     Audit + Blocks + Keys + Limits + Nodes + Policies + Records + Revocations + Webhooks + Send + Sync + 'static
+    + Messages
+    + Topics
+    + Transfer
 {
 }
 
@@ -86,6 +95,9 @@ impl<T> Control for T where
         + 'static
         + Blocks
         + Revocations
+        + Messages
+        + Topics
+        + Transfer
 {
 }
 
@@ -110,6 +122,9 @@ pub fn table() -> Vec<Route<Shared>> {
         keys::routes(),
         webhooks::routes(),
         records::routes(),
+        topics::routes(),
+        messages::routes(),
+        transfer::routes(),
         openapi::routes(),
     ];
     resources.into_iter().flatten().collect()

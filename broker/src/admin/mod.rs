@@ -16,6 +16,7 @@ mod blocks;
 pub mod gatekeeper;
 mod keys;
 mod limits;
+mod messages;
 mod nodes;
 mod others;
 mod policies;
@@ -23,12 +24,16 @@ mod presence;
 mod trace;
 mod users;
 mod revocations;
+mod topics;
+mod transfer;
 mod webhooks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bongsu_admin_api::Error;
 use bongsu_persistence::store;
+use bongsu_protocol::reason::{self, ErrorCode};
 
 use crate::node::Node;
 use crate::registers::ChangeError;
@@ -36,17 +41,37 @@ use crate::registers::ChangeError;
 pub use gatekeeper::Gatekeeper;
 pub use others::{Answer, answer};
 
+use topics::Looks;
+
 /// A node, as its administrators have it.
 #[derive(Debug, Clone)]
 pub struct Admin {
     node: Arc<Node>,
+    /// How fast topics grow.
+    looks: Arc<Looks>,
 }
 
 impl Admin {
     /// The node, to its administrators.
     #[must_use]
-    pub const fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, looks: Arc::default() }
+    }
+}
+
+/// What a refusal of the broker's is to an administrator.
+fn refusal(error: reason::Error) -> Error {
+    match error.code {
+        ErrorCode::TooLarge => Error::TooLarge(error.text),
+        ErrorCode::RateLimited => {
+            let retry_after = Duration::from_millis(error.retry_after_ms.unwrap_or(1000));
+            Error::TooMany { detail: error.text, retry_after }
+        }
+        ErrorCode::Conflict => Error::Conflict(error.text),
+        ErrorCode::BadRequest => Error::Invalid { detail: error.text, faults: Vec::new() },
+        ErrorCode::TooMany => Error::Conflict(error.text),
+        ErrorCode::Unavailable => Error::Unavailable(error.text),
+        _ => Error::Internal(error.text),
     }
 }
 
@@ -77,4 +102,22 @@ fn not_changed<R>(error: ChangeError<R>, refused: impl FnOnce(R) -> Error) -> Er
         ChangeError::TooLarge { .. } => Error::TooLarge(detail),
         ChangeError::Store(_) => Error::Unavailable(detail),
     }
+}
+
+/// The same for the store's.
+fn store_error(error: store::Error) -> Error {
+    match error {
+        store::Error::Unavailable(_) => {
+            Error::Unavailable("the store does not answer right now: try again".to_owned())
+        }
+        store::Error::Corrupt(text) => Error::Internal(text),
+    }
+}
+
+/// Text as the value of a parameter.
+fn escaped(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    text.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -8,6 +8,7 @@
 //! | `/$node/users`, `/$node/user` | how many connections subjects have there |
 //! | `/$node/closes` | its connections that ended last |
 //! | `/$node/trace` | what happens on its connections, as it does: a line for each event |
+//! | `/$node/readers` | how many of its connections read the topics of a page |
 //!
 //! They come by the port for nodes, signed, and no request of a client is taken for one. An answer is JSON in the types of this version: a node
 //! of another one that does not understand it counts as missing.
@@ -89,6 +90,7 @@ pub async fn answer(node: &Arc<Node>, uri: &Uri) -> Option<Answer> {
         "/$node/user" => written(&admin.own_user(&read::<Subject>(query)?.subject).await),
         "/$node/closes" => written(&admin.own_closes(&read(query)?)),
         "/$node/trace" => return admin.own_trace_lines(&read(query)?).map(Answer::Lines),
+        "/$node/readers" => written(&admin.readers(uri.query().unwrap_or_default()).await?),
         _ => None,
     };
     whole.map(Answer::Whole)

@@ -55,6 +55,20 @@ struct Document {
 }
 
 impl Wanted {
+    /// A topic's messages as whole events, for as long as somebody takes them.
+    pub(super) fn whole(filter: TopicFilter, start: Bookmark) -> Self {
+        Self {
+            filters: vec![filter],
+            start,
+            positions: BTreeMap::new(),
+            is_lost: false,
+            is_again: false,
+            shape: Shape::Envelope,
+            padding_bytes: 0,
+            max_age: None,
+        }
+    }
+
     /// What the query asks for.
     ///
     /// # Errors

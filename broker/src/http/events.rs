@@ -20,7 +20,7 @@ use bongsu_protocol::eventstream::{
 use bongsu_protocol::message::Time;
 use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::{CloseReason, Error, Goodbye};
-use bongsu_protocol::session::Outgoing;
+use bongsu_protocol::session::{Grants, Outgoing};
 use bongsu_protocol::topic::{Topic, TopicFilter};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
@@ -34,7 +34,7 @@ use super::door::{Caller, Door};
 use super::problem::Problem;
 use super::reader::{Reader, Woken};
 use super::stream::{Streams, is_end};
-use crate::auth::{Due, Expiry, farewell};
+use crate::auth::{Due, Expiry, Identity, farewell};
 use crate::chance;
 use crate::clock;
 use crate::control::Holder;
@@ -112,7 +112,7 @@ async fn open(
     let start = HeaderValue::try_from(wanted.start.to_string()).ok();
     let hold =
         node.quotas().enter_user(caller.identity.subject(), &caller.identity.limits).map_err(Error::from)?;
-    let mut stream = Stream::begin(node, caller, wanted, hold);
+    let mut stream = Stream::begin(node, &caller.identity, wanted, hold);
     let holder = Holder {
         identity: Arc::clone(&caller.identity),
         peer: parts.extensions.get().copied(),
@@ -138,6 +138,20 @@ async fn open(
         headers.insert(START, start);
     }
     Ok(response)
+}
+
+/// What is published on a topic from a place on, as server-sent events: each `data` is the event as the JSON protocol has it. A session that may
+/// read just this, and that counts as an event stream; nothing is read ahead of whoever takes the events.
+pub fn tail(
+    node: &Arc<Node>,
+    topic: &Topic,
+    start: Bookmark,
+) -> impl futures_util::Stream<Item = Bytes> + Send + use<> {
+    let filter = TopicFilter::from(topic.clone());
+    let all = vec![filter.clone()];
+    let grants = Grants { subscribe: all.clone(), history: all, ..Grants::default() };
+    let stream = Stream::begin(node, &Identity::of(grants), Wanted::whole(filter, start), None);
+    futures_util::stream::unfold(stream, |mut stream| async move { Some((stream.next().await?, stream)) })
 }
 
 /// How much of what came after a position is kept: `full`, `partial`, or `lost` where the log was made anew. `None` if nobody can tell.
@@ -182,7 +196,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn begin(node: &Arc<Node>, caller: &Caller, wanted: Wanted, hold: Option<Hold>) -> Self {
+    fn begin(node: &Arc<Node>, identity: &Identity, wanted: Wanted, hold: Option<Hold>) -> Self {
         let subscriptions = wanted.subscriptions();
         let Wanted { filters, start, positions, is_lost, shape, padding_bytes, max_age, .. } = wanted;
         let has_bookmark = positions.is_empty();
@@ -203,7 +217,7 @@ impl Stream {
         let since = Time(clock::wall().0.saturating_sub(EVENT_SOURCE_CHECKPOINT_MARGIN_MS));
         Self {
             _hold: hold,
-            reader: Reader::begin(node, Arc::clone(&caller.identity.grants), subscriptions),
+            reader: Reader::begin(node, Arc::clone(&identity.grants), subscriptions),
             node: Arc::clone(node),
             tracker: Tracker::new(&filters, &start, since),
             is_single: matches!(&filters[..], [filter] if filter.as_topic().is_some()),
@@ -214,7 +228,7 @@ impl Stream {
             pending,
             heartbeat_at: next_heartbeat(),
             leaves_at: None,
-            token: Expiry::of(&caller.identity),
+            token: Expiry::of(identity),
             ends_at: max_age.map(|age| clock::instant(clock::monotonic() + age)),
             has_bookmark,
             is_over: false,

@@ -33,12 +33,14 @@ use crate::node::Node;
 use crate::websocket::handshake::{Origins, OwnHosts};
 
 pub use body::Bodies;
+pub use events::tail;
 
 use door::Door;
 use problem::Problem;
 use stream::Streams;
 
 pub use parking::{Parking, Waiting};
+pub use stream::{forks_of, register_of};
 
 /// Why a connection has no place on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,6 +102,8 @@ enum Command {
         id: ConnectionId,
         filters: Vec<TopicFilter>,
     },
+    /// Count the connections that read each of these topics.
+    Count(Arc<[Topic]>, oneshot::Sender<Vec<u64>>),
     /// Say that the shard is there.
     Ping(oneshot::Sender<()>),
 }
@@ -205,6 +207,25 @@ impl Hub {
     /// Forgets a connection that watches these filters.
     pub async fn forget(&self, id: ConnectionId, filters: Vec<TopicFilter>) {
         send(self.shard_of(id), Command::Forget { id, filters }).await;
+    }
+
+    /// How many connections of this node read each of these topics now, also by a pattern. Costs each shard a look at its map for each topic,
+    /// and a match where the topic is read by nobody who named it; so ask for some hundred at a time.
+    pub async fn readers(&self, topics: &[Topic]) -> Vec<u64> {
+        let mut readers = vec![0; topics.len()];
+        let topics: Arc<[Topic]> = topics.into();
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in &*self.shards {
+            let (sender, answer) = oneshot::channel();
+            send(shard, Command::Count(Arc::clone(&topics), sender)).await;
+            answers.push(answer);
+        }
+        for answer in answers {
+            // A shard that has ended has no readers.
+            let counts = answer.await.unwrap_or_default();
+            readers.iter_mut().zip(counts).for_each(|(readers, count)| *readers += count);
+        }
+        readers
     }
 
     /// Whether every shard is there: waits until each has done what it was given before. False if one has ended.

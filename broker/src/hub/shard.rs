@@ -1,6 +1,6 @@
 //! One shard: some of the connections, and the topics that they read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bongsu_protocol::session::{Offer, TopicKind};
@@ -97,6 +97,7 @@ impl Shard {
                 }
             }
             // Who asked may have given up.
+            Command::Count(topics, sender) => drop(sender.send(self.count(&topics))),
             Command::Ping(sender) => drop(sender.send(())),
         }
     }
@@ -217,6 +218,22 @@ impl Shard {
             }
             !readers.connections.is_empty()
         });
+    }
+
+    /// How many connections read each of these topics.
+    fn count(&self, topics: &[Topic]) -> Vec<u64> {
+        let count = |topic| match self.topics.get(topic) {
+            Some(readers) => readers.connections.len() as u64,
+            None if self.filters.is_empty() => 0,
+            None => {
+                let mut connections = HashSet::new();
+                self.filters.matching(topic, |outbound| {
+                    connections.insert(outbound.id());
+                });
+                connections.len() as u64
+            }
+        };
+        topics.iter().map(count).collect()
     }
 
     /// Whether anybody here reads the topic; then there is an entry for it.

@@ -11,6 +11,7 @@ mod http;
 mod peers;
 mod registers;
 mod removals;
+mod topics;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use http::*;
 pub use peers::*;
 pub use registers::*;
 pub use removals::*;
+pub use topics::*;
 
 /// Bytes of a configuration file: 1 MiB, some thousand policies. A larger file is refused at start: it is not a
 /// configuration, and reading it whole must not cost memory without end (`/dev/zero` is a file too).

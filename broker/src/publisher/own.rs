@@ -1,5 +1,6 @@
 //! Publishing that is not one message of one request: the broker's own logs, and transactions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bongsu_persistence::appender::Submission;
@@ -41,6 +42,60 @@ impl Publisher {
         answer.await.unwrap_or_else(|_| Err(history::unavailable()))
     }
 
+    /// Stores messages of logs that are brought in as a whole, in one transaction whatever else waits, and tells their readers. Their ids guard
+    /// for at least as long as given. Neither rates nor sizes are judged: whoever brings them in has done that.
+    ///
+    /// # Errors
+    /// `unavailable`: they may have been stored all the same, and can be repeated with their ids.
+    pub async fn import(
+        &self,
+        publisher: &str,
+        messages: Vec<NewMessage>,
+        guarded_for: Duration,
+    ) -> Result<Vec<Appended>, Error> {
+        let time = clock::wall();
+        let batch = messages.into_iter().map(|message| {
+            let window = match self.policies.for_topic(&message.topic).kind {
+                Kind::Durable { idempotency_window, .. } => idempotency_window.max(guarded_for),
+                Kind::Live { .. } => guarded_for,
+            };
+            Append { message, publisher: publisher.to_owned(), time, idempotency_window: window }
+        });
+        let batch: Vec<_> = batch.collect();
+        METRICS.published.add(batch.len() as u64);
+        let outcomes = self.append_at_once(batch).await?;
+        self.tell_stored(&outcomes).await;
+        Ok(outcomes)
+    }
+
+    /// Appends a batch past the appender.
+    async fn append_at_once(&self, batch: Vec<Append>) -> Result<Vec<Appended>, Error> {
+        let _permit = self.together.acquire().await;
+        let n_messages = batch.len() as u64;
+        let failure = match tokio::time::timeout(STORE_DEADLINE, self.store.append(batch)).await {
+            Ok(Ok(outcomes)) => {
+                METRICS.batches.add(1);
+                return Ok(outcomes);
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        tracing::warn!(error = failure.map(tracing::field::display), "the store did not take a transaction");
+        METRICS.publish_failed.add(n_messages);
+        Err(history::unavailable())
+    }
+
+    /// Tells readers of what was stored past the appender.
+    async fn tell_stored(&self, outcomes: &[Appended]) {
+        let deliveries = outcomes.iter().filter_map(|outcome| match outcome {
+            Appended::Stored(delivery) => Some(Shared::new(Arc::clone(delivery))),
+            Appended::Duplicate(_) | Appended::Conflict { .. } => None,
+        });
+        let deliveries: Vec<_> = deliveries.collect();
+        METRICS.stored.add(deliveries.len() as u64);
+        self.readers.tell(deliveries).await;
+    }
+
     /// Publishes messages that their publisher may publish, all or none of those on topics with history: by one append. Those on topics
     /// without follow. Waits for the commit. What the same publisher sent before and was not acknowledged may come after.
     ///
@@ -68,28 +123,8 @@ impl Publisher {
             }
         }
         if !batch.is_empty() {
-            let _permit = self.together.acquire().await;
-            let n_messages = batch.len() as u64;
-            let stored = match tokio::time::timeout(STORE_DEADLINE, self.store.append(batch)).await {
-                Ok(Ok(outcomes)) => outcomes,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the store did not take a transaction");
-                    METRICS.publish_failed.add(n_messages);
-                    return Err(history::unavailable());
-                }
-                Err(_) => {
-                    METRICS.publish_failed.add(n_messages);
-                    return Err(history::unavailable());
-                }
-            };
-            METRICS.batches.add(1);
-            let deliveries = stored.into_iter().filter_map(|outcome| match outcome {
-                Appended::Stored(delivery) => Some(Shared::new(delivery)),
-                Appended::Duplicate(_) | Appended::Conflict { .. } => None,
-            });
-            let deliveries: Vec<_> = deliveries.collect();
-            METRICS.stored.add(deliveries.len() as u64);
-            self.readers.tell(deliveries).await;
+            let outcomes = self.append_at_once(batch).await?;
+            self.tell_stored(&outcomes).await;
             telemetry::acknowledged(publishes, &METRICS.publish_seconds);
         }
         for message in live {

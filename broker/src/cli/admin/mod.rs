@@ -12,6 +12,7 @@ mod connections;
 mod blocks;
 mod keys;
 mod limits;
+mod messages;
 mod nodes;
 mod policy;
 mod rest;
@@ -19,6 +20,7 @@ mod revocations;
 mod table;
 mod trace;
 mod users;
+mod topics;
 mod webhooks;
 
 use clap::Subcommand;
@@ -54,6 +56,10 @@ pub enum Command {
     Blocks(blocks::BlocksCommand),
     /// Show and change which tokens are taken back
     Revocations(revocations::RevocationsCommand),
+    /// List topics, and take whole logs out, in, or away
+    Topics(topics::TopicsCommand),
+    /// Read, search, publish and erase messages
+    Messages(messages::MessagesCommand),
 }
 
 impl Command {
@@ -75,6 +81,8 @@ impl Command {
             Self::Trace(args) => trace::run(args).await,
             Self::Blocks(command) => blocks::run(command).await,
             Self::Revocations(command) => revocations::run(command).await,
+            Self::Topics(command) => topics::run(command).await,
+            Self::Messages(command) => messages::run(command).await,
         }
     }
 }

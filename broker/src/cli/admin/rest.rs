@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
+use anyhow::{Context as _, bail, ensure};
+use bytes::{Bytes, BytesMut};
 use clap::{Args, ValueEnum};
 use http::{Method, Request, Response, header};
+use hyper::body::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::table::Table;
-use crate::http_client;
-use crate::limits::ADMIN_ANSWER_DEADLINE;
+use crate::http_client::{self, Streamed};
+use crate::limits::{ADMIN_ANSWER_BYTES_MAX, ADMIN_ANSWER_DEADLINE};
 
 /// Where the admin API is, who asks, and how the answer looks.
 #[derive(Debug, Args)]
@@ -104,19 +105,34 @@ impl ApiArgs {
             .with_context(|| format!("{}: an answer that this version does not understand", self.admin_url))
     }
 
+    /// Sends JSON as it is, and gives the answer if it is a success.
+    pub(super) async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        json: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let request = self.request(method, path)?.header(header::CONTENT_TYPE, "application/json");
+        self.exchange(request, json).await
+    }
+
     async fn deliver(
         &self,
         request: http::request::Builder,
         body: Option<serde_json::Value>,
     ) -> anyhow::Result<Response<Bytes>> {
-        let request = match body {
-            Some(body) => {
-                request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into())
-            }
-            None => request.body(Bytes::new()),
-        };
-        let request = request.with_context(|| format!("{} is no address", self.admin_url))?;
-        let Ok(answer) = tokio::time::timeout(ADMIN_ANSWER_DEADLINE, http_client::send(request)).await else {
+        let Some(body) = body else { return self.exchange(request, Bytes::new()).await };
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        self.exchange(request, body.to_string().into()).await
+    }
+
+    async fn exchange(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let request = request.body(body).with_context(|| format!("{} is no address", self.admin_url))?;
+        let Ok(answer) = tokio::time::timeout(ADMIN_ANSWER_DEADLINE, whole(request)).await else {
             bail!("{}: no answer within {ADMIN_ANSWER_DEADLINE:?}", self.admin_url);
         };
         let answer = answer.with_context(|| format!("{} (see --admin-url)", self.admin_url))?;
@@ -126,6 +142,27 @@ impl ApiArgs {
         let problem: serde_json::Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         let detail = problem["detail"].as_str().unwrap_or_default();
         bail!("{}: {detail}", answer.status())
+    }
+
+    /// Sends a request of any length and gives the answer, if it is a success, to be read as it comes.
+    pub(super) async fn stream<B>(&self, request: Request<B>) -> anyhow::Result<Streamed>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let answer = http_client::stream(request).await;
+        let mut answer = answer.with_context(|| format!("{} (see --admin-url)", self.admin_url))?;
+        if answer.head.status.is_success() {
+            return Ok(answer);
+        }
+        let problem = answer.chunk().await?.unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap_or_default();
+        bail!("{}: {}", answer.head.status, problem["detail"].as_str().unwrap_or_default())
+    }
+
+    /// Whether the answer is to be the API's own JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Output::Json
     }
 
     /// A request that says who asks, without a body yet.
@@ -158,6 +195,20 @@ impl ApiArgs {
         }
         Ok(())
     }
+}
+
+/// A whole answer, which may be a page of a thousand large entries.
+async fn whole(request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    let mut answer = http_client::stream(request.map(http_body_util::Full::new)).await?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+        ensure!(
+            body.len() <= ADMIN_ANSWER_BYTES_MAX,
+            "the answer has more than {ADMIN_ANSWER_BYTES_MAX} bytes"
+        );
+    }
+    Ok(Response::from_parts(answer.head, body.freeze()))
 }
 
 #[cfg(test)]

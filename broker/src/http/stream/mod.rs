@@ -71,6 +71,8 @@ use body::Chunks;
 use view::{State, View};
 
 pub(super) use fold::is_end;
+pub use record::register_of;
+pub use view::forks_of;
 
 /// The path of the streams.
 const PREFIX: &str = "/v1/stream/";

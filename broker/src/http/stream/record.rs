@@ -129,7 +129,8 @@ impl Record {
 }
 
 /// The register of a topic; `None` if the name would be too long, or is the broker's own.
-pub(super) fn register_of(topic: &Topic) -> Option<Topic> {
+#[must_use]
+pub fn register_of(topic: &Topic) -> Option<Topic> {
     if topic.is_reserved() || PREFIX.len() + topic.as_str().len() > TOPIC_BYTES_MAX {
         return None;
     }

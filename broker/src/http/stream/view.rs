@@ -351,6 +351,15 @@ pub(super) async fn read_record(node: &Arc<Node>, register: &Topic) -> Result<Op
     Ok(record_of(&newest(node, register).await?).1)
 }
 
+/// The streams that need the one with this register, since they begin with its messages.
+///
+/// # Errors
+/// Those of [`History::page`](history::History::page).
+pub async fn forks_of(node: &Arc<Node>, register: &Topic) -> Result<Vec<String>, Error> {
+    let record = read_record(node, register).await?;
+    Ok(record.map_or_else(Vec::new, |record| record.forks.into_iter().collect()))
+}
+
 /// What a register says.
 fn record_of(page: &Page) -> (Position, Option<Record>) {
     let record = page.messages.first().and_then(|delivery| parse(&delivery.message));
