@@ -203,6 +203,9 @@ function decodeEvent(event) {
         const ended = object(event["unsubscribed"], "unsubscribed");
         return { kind: "unsubscribed", filter: text(ended, "filter"), error: decodeError(ended["error"]) };
     }
+    if (event["tokenExpiring"] !== undefined) {
+        return { kind: "tokenExpiring", inMs: integer(object(event["tokenExpiring"], "tokenExpiring"), "inMs") };
+    }
     if (event["goodbye"] !== undefined) {
         return { kind: "goodbye", goodbye: decodeGoodbye(object(event["goodbye"], "goodbye")) };
     }
@@ -632,8 +635,11 @@ class Link {
                     openWhenComplete();
                 },
                 onEvent: (event, size) => {
-                    if (generation === this.#generation)
-                        this.#handlers.onEvent(event, size);
+                    if (generation !== this.#generation)
+                        return;
+                    if (event.kind === "tokenExpiring")
+                        return this.#replaceToken();
+                    this.#handlers.onEvent(event, size);
                 },
                 onEnd: (ending) => this.#ended(generation, ending),
             }, () => {
@@ -666,6 +672,11 @@ class Link {
         await new Promise((resolve, reject) => {
             this.#authenticate(connection, token, (error) => (error === undefined ? resolve() : reject(error)));
         });
+    }
+    #replaceToken() {
+        if (typeof this.#options.token !== "function")
+            return;
+        this.refreshToken().catch(() => { });
     }
     #opened(session) {
         this.#environment.clearTimer(this.#timer);

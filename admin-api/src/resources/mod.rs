@@ -18,6 +18,7 @@ pub mod users;
 pub mod revocations;
 pub mod topics;
 pub mod transfer;
+pub mod tokens;
 pub mod webhooks;
 pub mod whoami;
 
@@ -51,6 +52,7 @@ use users::Users;
 use revocations::Revocations;
 use topics::Topics;
 use transfer::Transfer;
+use tokens::Tokens;
 use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
@@ -74,6 +76,7 @@ pub trait Control:
     + Messages
     + Topics
     + Transfer
+    Audit + Keys + Limits + Nodes + Policies + Records + Tokens + Webhooks + Send + Sync + 'static
 {
 }
 
@@ -98,6 +101,7 @@ impl<T> Control for T where
         + Messages
         + Topics
         + Transfer
+    T: Audit + Keys + Limits + Nodes + Policies + Records + Tokens + Webhooks + Send + Sync + 'static
 {
 }
 
@@ -120,6 +124,7 @@ pub fn table() -> Vec<Route<Shared>> {
         policies::routes(),
         limits::routes(),
         keys::routes(),
+        tokens::routes(),
         webhooks::routes(),
         records::routes(),
         topics::routes(),

@@ -1,12 +1,15 @@
-//! Who administers: whoever shows a token of `admin.tokens`; where there is none, whoever is on this machine.
+//! Who administers: whoever shows a token of `admin.tokens`, or one to which its issuer gives a role; where there is neither, whoever is on this machine.
 //!
 //! Without any credential the API is served on loopback only, and a page that somebody here has open in a browser must not pass for them: the
 //! request's host must be a name of this machine, which no stranger's page can have (DNS rebinding), its origin the console's own, and no
 //! proxy may stand between.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bongsu_admin_api::{Actor, Error, Problem, Role};
+use bongsu_protocol::command::Token;
+use bongsu_protocol::reason::ErrorCode;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName};
@@ -15,8 +18,10 @@ use http::uri::Authority;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::auth::Inspected;
 use crate::config::{AdminRole, Settings};
 use crate::keys::{Keys, Verdict};
+use crate::node::Node;
 use crate::peers::Source;
 
 /// The name of whoever administers from this machine, where nobody needs a credential.
@@ -36,6 +41,8 @@ const OF_PROXIES: [HeaderName; 5] = [
 pub struct Gatekeeper {
     tokens: Vec<Known>,
     keys: Keys,
+    /// Who knows the tokens that issuers sign, if any of these has a role.
+    issuers: Option<Arc<Node>>,
 }
 
 #[derive(Debug)]
@@ -64,15 +71,23 @@ impl Gatekeeper {
             name: token.name.as_str().to_owned(),
             role: token.role.into(),
         });
-        Self { tokens: tokens.collect(), keys }
+        Self { tokens: tokens.collect(), keys, issuers: None }
+    }
+
+    /// Knows also whom issuers give a role.
+    #[must_use]
+    pub fn with_issuers(self, node: &Arc<Node>) -> Self {
+        let issuers = node.authenticator().knows_roles().then(|| Arc::clone(node));
+        Self { issuers, ..self }
     }
 
     /// Whether anybody could show a credential; `None`: this node could not look yet.
     fn knows_credentials(&self) -> Option<bool> {
-        if self.tokens.is_empty() { self.keys.any() } else { Some(true) }
+        let is_told = !self.tokens.is_empty() || self.issuers.is_some();
+        if is_told { Some(true) } else { self.keys.any() }
     }
 
-    fn judge(&self, head: &Parts) -> Result<Actor, Problem> {
+    async fn judge(&self, head: &Parts) -> Result<Actor, Problem> {
         let source = head.extensions.get::<Source>().copied();
         let Some(source) = source else {
             return Err(Problem::unauthenticated("nobody knows where this comes from"));
@@ -80,7 +95,7 @@ impl Gatekeeper {
         let address = source.address.ip().to_canonical();
         match bearer(&head.headers)? {
             Some(token) => {
-                let (name, role) = self.verify(token)?;
+                let (name, role) = self.verify(token).await?;
                 Ok(Actor { name, role, address })
             }
             None if self.knows_credentials().is_none() => Err(not_yet()),
@@ -97,7 +112,7 @@ impl Gatekeeper {
         }
     }
 
-    fn verify(&self, token: &str) -> Result<(String, Role), Problem> {
+    async fn verify(&self, token: &str) -> Result<(String, Role), Problem> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         // Every token is compared, in constant time each: how long it takes says nothing about any of them.
         let mut found = None;
@@ -116,15 +131,35 @@ impl Gatekeeper {
                     .map_err(|_| Problem::forbidden("this key's role is one of a later version"))?;
                 Ok((name, role))
             }
-            Verdict::Unknown => Err(Problem::unauthenticated("no administrator has this token")),
+            Verdict::Unknown => self.verify_signed(token).await,
             Verdict::NotYet => Err(not_yet()),
+        }
+    }
+
+    /// Whom an issuer gives a role.
+    async fn verify_signed(&self, token: &str) -> Result<(String, Role), Problem> {
+        let Some(node) = &self.issuers else {
+            return Err(Problem::unauthenticated("no administrator has this token"));
+        };
+        match node.authenticator().role_of(&Token(token.to_owned())).await {
+            // Behind the issuer's name, so that nobody passes for a token of the settings in the audit log.
+            Ok(Inspected { identity, issuer, role: Some(role) }) => {
+                Ok((format!("{}/{}", issuer.unwrap_or_default(), identity.subject()), role.into()))
+            }
+            Ok(_) => Err(Problem::forbidden(
+                "the issuer of this token gives its bearer no role of an administrator",
+            )),
+            Err(error) if error.code == ErrorCode::Unavailable => {
+                Err(Problem::from(Error::Unavailable(error.text)))
+            }
+            Err(error) => Err(Problem::unauthenticated(error.text)),
         }
     }
 }
 
 impl bongsu_admin_api::Gatekeeper for Gatekeeper {
     fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Actor, Problem>> {
-        std::future::ready(self.judge(head)).boxed()
+        self.judge(head).boxed()
     }
 }
 
@@ -216,7 +251,8 @@ mod tests {
         let mut head = request.body(()).expect("a request").into_parts().0;
         let address: SocketAddr = format!("{from}:4000").parse().expect("an address");
         head.extensions.insert(Source::direct(address, false));
-        gatekeeper.judge(&head).map(|actor| actor.role).map_err(|problem| problem.status().as_u16())
+        let judged = gatekeeper.judge(&head).now_or_never().expect("nothing is waited for");
+        judged.map(|actor| actor.role).map_err(|problem| problem.status().as_u16())
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ mod users;
 mod revocations;
 mod topics;
 mod transfer;
+mod tokens;
 mod webhooks;
 
 use std::sync::Arc;

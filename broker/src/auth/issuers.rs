@@ -9,14 +9,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bongsu_protocol::message::Time;
 use bongsu_protocol::session::Grants;
+use serde_json::Value;
 
 use super::claims::Claims;
 use super::jwks::{Jwks, Known};
-use super::jwt::Unverified;
+use super::jwt::{self, Unverified};
 use super::keys::Key;
 use super::permissions::Permissions;
 use super::refused::Refused;
-use super::{Identity, Role, keyset, template};
+use super::{Identity, Role, Wish, keyset, template};
+use crate::clock;
 use crate::config::settings::Issuer as Settings;
 use crate::config::{Algorithm, Name};
 use crate::limits::{KEY_FILE_BYTES_MAX, KEY_FILE_INTERVAL};
@@ -260,6 +262,12 @@ impl Issuer {
         Ok(Verified { identity, role: self.role(claims), issuer: self.name().to_owned() })
     }
 
+    /// Whether its tokens can have a role.
+    pub(super) fn knows_roles(&self) -> bool {
+        let Settings { viewers, operators, admins, .. } = &self.settings;
+        [viewers, operators, admins].into_iter().any(|values| !values.is_empty())
+    }
+
     fn role(&self, claims: &Claims) -> Option<Role> {
         let settings = &self.settings;
         let roles = [
@@ -267,23 +275,31 @@ impl Issuer {
             (&settings.operators, Role::Operator),
             (&settings.viewers, Role::Viewer),
         ];
-        if roles.iter().all(|(values, _)| values.is_empty()) {
-            return None;
-        }
         let held = claims.texts(settings.roles_claim.as_str());
         let has = |values: &[Name]| values.iter().any(|value| held.iter().any(|held| held == value.as_str()));
         roles.into_iter().find(|(values, _)| has(values)).map(|(_, role)| role)
     }
 
-    /// Signs claims, for who wants to try something out; `None` where this node has only public keys.
-    pub(super) fn sign(&self, payload: &[u8]) -> Option<String> {
+    /// Signs a token, for who wants to try something out; `None` where this node has only public keys.
+    pub(super) fn mint(&self, wish: &Wish<'_>) -> Option<String> {
         let Source::File(file) = &self.source else { return None };
-        super::jwt::sign(file.known().first()?, *self.algorithms.first()?, payload)
-    }
-
-    /// What its tokens name as `iss`, the audience that they may name, and the claims that say whose they are and what they grant.
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
+        let settings = &self.settings;
+        let now = clock::wall().0 / 1000;
+        let mut claims = serde_json::Map::new();
+        let mut put = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
+        put("iss", settings.issuer.as_str().into());
+        put("iat", now.into());
+        put("exp", now.saturating_add(wish.lifetime.as_secs()).into());
+        put("jti", wish.id.into());
+        if let Some(audience) = settings.audience.first() {
+            put("aud", audience.as_str().into());
+        }
+        if let Some(permissions) = wish.permissions {
+            put(settings.claim.as_str(), permissions.clone());
+        }
+        put(settings.subject_claim.as_str(), wish.subject.into());
+        let payload = serde_json::to_vec(&claims).ok()?;
+        jwt::sign(file.known().first()?, *self.algorithms.first()?, &payload)
     }
 }
 

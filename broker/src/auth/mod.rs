@@ -26,6 +26,7 @@ mod tests;
 mod tickets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bongsu_persistence::store::Store;
 use bongsu_protocol::command::Token;
@@ -40,13 +41,39 @@ use crate::metrics::TokenRefusal;
 
 pub use expiry::{Due, Expiry, farewell};
 pub use identity::{Identity, Limits, Role};
+pub use refused::Refused;
 pub use tickets::Ticket;
 
 use claims::Claims;
 use issuers::{Issuer, Verified};
 use jwt::Unverified;
-use refused::Refused;
 use tickets::Tickets;
+
+/// What a good token says.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// Whose it is and what it grants.
+    pub identity: Identity,
+    /// Who signed it, as the settings call it; `None` for a token of the settings.
+    pub issuer: Option<String>,
+    /// Which role its bearer has as an administrator.
+    pub role: Option<Role>,
+}
+
+/// What a token should say that is signed here.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The issuer's name in the settings.
+    pub issuer: Option<&'a str>,
+    /// Whose it is.
+    pub subject: &'a str,
+    /// Its own name.
+    pub id: &'a str,
+    /// How long it is good.
+    pub lifetime: Duration,
+    /// The claim that says what its bearer may do; `None` leaves it out.
+    pub permissions: Option<&'a serde_json::Value>,
+}
 
 /// The end of a connection whose token was refused.
 #[must_use]
@@ -164,13 +191,50 @@ impl Authenticator {
         Ok(Arc::new(self.verify_signed(&token.0).await?.identity))
     }
 
-    /// The role of an administrator whose token an issuer signed; `None` if its issuer gives it none.
+    /// Which role an administrator has by a token that an issuer signed: none if its issuer gives it none.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub async fn role_of(&self, token: &Token) -> Result<(Arc<Identity>, Option<Role>), Error> {
-        let Verified { identity, role, .. } = self.verify_signed(&token.0).await?;
-        Ok((Arc::new(identity), role))
+    pub async fn role_of(&self, token: &Token) -> Result<Inspected, Error> {
+        let Verified { identity, role, issuer } = self.verify_signed(&token.0).await?;
+        Ok(Inspected { identity, issuer: Some(issuer), role })
+    }
+
+    /// Whether the tokens of some issuer can have a role.
+    #[must_use]
+    pub fn knows_roles(&self) -> bool {
+        self.issuers.iter().any(Issuer::knows_roles)
+    }
+
+    /// What a token says, without using anything up or counting anything.
+    ///
+    /// # Errors
+    /// Why it is no good.
+    pub async fn inspect(&self, token: &Token) -> Result<Inspected, Refused> {
+        if let Some(identity) = self.known(token) {
+            return Ok(Inspected { identity: Identity::clone(identity), issuer: None, role: None });
+        }
+        if tickets::is_meant(&token.0) {
+            let text = "this is a ticket: whoever looked at it would use it up";
+            return Err(Refused::new(TokenRefusal::Ticket, text));
+        }
+        let Verified { identity, role, issuer } = self.verify_signed(&token.0).await?;
+        Ok(Inspected { identity, issuer: Some(issuer), role })
+    }
+
+    /// Signs claims by an issuer whose secret this node has: the one of that name, or the first. The claims need no `iss`, `aud`, subject and
+    /// times: they come from the issuer's settings, and from what is given here.
+    ///
+    /// # Errors
+    /// Why it would be refused. `None`: there is no such issuer.
+    pub async fn mint(&self, wish: &Wish<'_>) -> Option<Result<(String, Inspected), Refused>> {
+        let is_meant = |issuer: &&Issuer| wish.issuer.is_none_or(|name| issuer.name() == name);
+        let token = self.issuers.iter().filter(is_meant).find_map(|issuer| issuer.mint(wish))?;
+        // Judged as one that comes, so that nobody is given a token that nobody takes.
+        let verified = self.verify_signed(&token).await;
+        Some(verified.map(|Verified { identity, role, issuer }| {
+            (token, Inspected { identity, issuer: Some(issuer), role })
+        }))
     }
 
     /// Whose a token of the settings is.

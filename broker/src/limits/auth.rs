@@ -51,5 +51,8 @@ pub const TICKETS_KEPT: Duration = Duration::from_secs(3600);
 /// Tickets that a node looks up at the same time: 16. Others wait, so that whoever guesses tickets leaves the store to others.
 pub const TICKETS_REDEEMED_MAX: usize = 16;
 
+/// How long a token is good that an administrator had signed without saying so: an hour.
+pub const MINTED_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
 /// Bits of an RSA key: what ring checks signatures with.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

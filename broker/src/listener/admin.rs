@@ -108,7 +108,7 @@ impl AdminListener {
 fn routes(node: &Arc<Node>) -> Router {
     let control: Shared = Arc::new(Admin::new(Arc::clone(node)));
     let gatekeeper: Arc<dyn Gatekeeper> =
-        Arc::new(admin::Gatekeeper::new(node.settings(), node.decisions().keys().clone()));
+        Arc::new(admin::Gatekeeper::new(node.settings(), node.decisions().keys().clone()).with_issuers(node));
     health::routes(Audience::Operators)
         .with_state(Arc::clone(node))
         .merge(bongsu_admin_api::router(control, &gatekeeper))

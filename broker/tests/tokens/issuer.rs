@@ -17,7 +17,7 @@ use sha2::Sha256;
 
 const SECRET: &[u8] = b"a secret of the tests, of 32 bytes at the very least";
 
-pub fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
@@ -26,7 +26,7 @@ fn part(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// The setting of a node that takes the tokens of [`token`], with its secret in this folder.
-pub fn setting(folder: &Path) -> String {
+pub(crate) fn setting(folder: &Path) -> String {
     let file = folder.join("secret");
     std::fs::write(&file, SECRET).expect("a file");
     let file = file.display();
@@ -36,13 +36,13 @@ pub fn setting(folder: &Path) -> String {
 }
 
 /// A token of somebody for so many seconds, who may do everything in the own topics and in those of the room.
-pub fn token(subject: &str, seconds: f64) -> String {
+pub(crate) fn token(subject: &str, seconds: f64) -> String {
     let filters = json!(["own/{sub}/#", "room/#"]);
     let actions = json!(["subscribe", "history", "publish", "presence"]);
     signed(subject, seconds, &json!([{ "topics": filters, "do": actions }]))
 }
 
-pub fn signed(subject: &str, seconds: f64, can: &Value) -> String {
+pub(crate) fn signed(subject: &str, seconds: f64, can: &Value) -> String {
     let claims = json!({
         "iss": "app", "sub": subject, "iat": now(), "exp": now() + seconds, "bongsu": { "can": can },
     });
@@ -53,29 +53,40 @@ pub fn signed(subject: &str, seconds: f64, can: &Value) -> String {
 }
 
 /// A key with a name.
-pub struct Key {
+pub(crate) struct Key {
     kid: String,
     pair: Ed25519KeyPair,
 }
 
 impl Key {
-    pub fn new(kid: &str) -> Self {
+    pub(crate) fn new(kid: &str) -> Self {
         let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("random bytes");
         let pair = Ed25519KeyPair::from_pkcs8(der.as_ref()).expect("a key");
         Self { kid: kid.to_owned(), pair }
     }
 
-    pub fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.kid, "use": "sig", "x": part(self.pair.public_key()) })
     }
 
-    pub fn sign(&self, subject: &str) -> String {
+    pub(crate) fn sign(&self, subject: &str) -> String {
         self.sign_as(&self.kid, subject)
     }
 
-    pub fn sign_as(&self, kid: &str, subject: &str) -> String {
+    pub(crate) fn sign_as(&self, kid: &str, subject: &str) -> String {
+        self.sign_all(kid, subject, &json!({}))
+    }
+
+    pub(crate) fn sign_with(&self, subject: &str, more: &Value) -> String {
+        self.sign_all(&self.kid, subject, more)
+    }
+
+    fn sign_all(&self, kid: &str, subject: &str, more: &Value) -> String {
         let header = json!({ "alg": "EdDSA", "kid": kid });
-        let claims = json!({ "iss": "https://id", "sub": subject, "iat": now(), "exp": now() + 600.0 });
+        let mut claims = json!({ "iss": "https://id", "sub": subject, "iat": now(), "exp": now() + 600.0 });
+        for (name, value) in more.as_object().expect("an object") {
+            claims[name] = value.clone();
+        }
         let signed = format!("{}.{}", part(header.to_string()), part(claims.to_string()));
         let signature = self.pair.sign(signed.as_bytes());
         format!("{signed}.{}", part(signature))
@@ -83,14 +94,14 @@ impl Key {
 }
 
 /// A server of a set of keys, as good or bad as it is told to be.
-pub struct KeyServer {
-    pub address: SocketAddr,
+pub(crate) struct KeyServer {
+    pub(crate) address: SocketAddr,
     answer: Arc<Mutex<String>>,
     n_asked: Arc<AtomicUsize>,
 }
 
 impl KeyServer {
-    pub fn start(keys: &[&Key]) -> Self {
+    pub(crate) fn start(keys: &[&Key]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let answer = Arc::new(Mutex::new(String::new()));
@@ -107,12 +118,12 @@ impl KeyServer {
         server
     }
 
-    pub fn publish(&self, keys: &[&Key]) {
+    pub(crate) fn publish(&self, keys: &[&Key]) {
         let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
         self.say("200 OK", &json!({ "keys": keys }).to_string());
     }
 
-    pub fn say(&self, status: &str, body: &str) {
+    pub(crate) fn say(&self, status: &str, body: &str) {
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -120,7 +131,7 @@ impl KeyServer {
         *self.answer.lock().expect("nobody panics") = answer;
     }
 
-    pub fn n_asked(&self) -> usize {
+    pub(crate) fn n_asked(&self) -> usize {
         self.n_asked.load(Ordering::SeqCst)
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens that issuers sign: how long they hold on each transport, how they are replaced, and what takes their place in a URL.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod admin;
 mod issuer;
 mod keys;
 #[path = "../support/mod.rs"]

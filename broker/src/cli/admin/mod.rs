@@ -21,6 +21,7 @@ mod table;
 mod trace;
 mod users;
 mod topics;
+mod tokens;
 mod webhooks;
 
 use clap::Subcommand;
@@ -30,6 +31,8 @@ use clap::Subcommand;
 pub enum Command {
     /// Show the nodes of the cluster and how each is
     Nodes(nodes::NodesArgs),
+    /// Sign tokens to try things out, and see what a token may do
+    Tokens(tokens::TokensArgs),
     /// Show and change the policies that hold without a restart
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -70,6 +73,7 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Nodes(args) => nodes::run(args).await,
+            Self::Tokens(args) => tokens::run(args).await,
             Self::Policy(command) => policy::run(command).await,
             Self::Limits(args) => limits::run(args).await,
             Self::Keys(command) => keys::run(command).await,

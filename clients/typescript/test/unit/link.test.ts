@@ -331,6 +331,19 @@ describe("token", () => {
     await subscription.ready;
   });
 
+  it("is shown anew when the broker says that it ends soon", async () => {
+    const { world } = tokens();
+    await accepted(world);
+    world.socket.emit({ tokenExpiring: { expiresAt: 1_735_732_800_000, inMs: 60_000 } });
+    world.socket.emit({ tokenExpiring: { expiresAt: 1_735_732_800_000, inMs: 59_000 } });
+    await settle();
+    const { id, token } = world.socket.take("authenticate");
+    assert.equal(token, "token-2");
+    world.socket.emit({ reply: { id, authenticated: {} } });
+    await settle();
+    assert.equal(world.client.state.name, "open");
+  });
+
   it("is fetched again when the application wants it", async () => {
     const { world } = tokens();
     await assert.rejects(world.client.refreshToken(), BongsuError);

@@ -36,6 +36,8 @@ function check(event: ServerEvent, json: Wire): void {
   } else if (event.kind === "goodbye") {
     const { reason, text, advice, retryAfterMs } = event.goodbye;
     assert.deepEqual([reason, text, advice, retryAfterMs], [wire.reason, wire.text ?? "", wire.reconnect, wire.retryAfterMs]);
+  } else if (event.kind === "tokenExpiring") {
+    assert.equal(event.inMs, wire.inMs);
   } else if (event.kind === "welcome") {
     const { time: _, ...kept } = wire;
     assert.deepEqual(event.session, { subject: "", ...kept });
