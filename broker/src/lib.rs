@@ -45,6 +45,7 @@ pub mod registers;
 pub mod relay;
 pub mod removals;
 pub mod retention;
+pub mod selftest;
 pub mod serve;
 pub mod telemetry;
 pub mod trace;

@@ -32,6 +32,8 @@ enum Command {
     Config(SettingsArgs),
     /// Ask a node how it is: ends with 0 if it is well, else with 1
     Health(cli::HealthArgs),
+    /// Find out what stands between here and a node, such as proxies, and how to mend what does harm
+    Selftest(cli::SelftestArgs),
     #[command(flatten)]
     Client(cli::Command),
     #[command(flatten)]
@@ -61,6 +63,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Health(args) => runtime()?.block_on(cli::health(args)),
+        Command::Selftest(args) => runtime()?.block_on(cli::selftest(args)),
         Command::Admin(command) => runtime()?.block_on(command.run()),
         Command::Client(command) => runtime()?.block_on(command.run()),
     }

@@ -1,4 +1,5 @@
-//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line; `bongsu health`, which asks a node how it is; and `bongsu nodes`
+//! `bongsu pub` and `bongsu sub`: clients like any other, on the command line; `bongsu health`, which asks a node how it is; `bongsu selftest`,
+//! which finds out what stands between; and `bongsu nodes`
 //! and its like, which speak the admin API.
 
 mod admin;
@@ -6,6 +7,7 @@ mod health;
 mod output;
 mod positions;
 mod publish;
+mod selftest;
 mod start;
 mod subscribe;
 
@@ -18,6 +20,7 @@ use clap::{Args, Subcommand};
 pub use admin::Command as AdminCommand;
 pub use health::{HealthArgs, health};
 pub use publish::PubArgs;
+pub use selftest::{SelftestArgs, selftest};
 pub use subscribe::SubArgs;
 
 /// The commands that are clients.

@@ -76,6 +76,12 @@ pub const EVENTS_PER_TURN_MAX: usize = 64;
 /// ([`STORE_DEADLINE`](super::STORE_DEADLINE)), the next question to the store which logs changed ([`CHANGES_INTERVAL`](super::CHANGES_INTERVAL)), clocks that are apart, and as much again.
 pub const EVENT_SOURCE_CHECKPOINT_MARGIN_MS: u64 = 30_000;
 
+/// Streamed and waiting requests of self-tests that a node answers at the same time: 64. More are answered with 503.
+pub const SELFTESTS_MAX: usize = 64;
+
+/// How long a self-test may want to be kept waiting: 2 min, longer than any proxy's usual patience.
+pub const SELFTEST_WAIT_MAX: Duration = Duration::from_secs(120);
+
 /// How long a request waits whose messages a SockJS session does not take yet: 10 s. Then it is answered with 503.
 pub const SOCKJS_SEND_PATIENCE: Duration = Duration::from_secs(10);
 

@@ -6,6 +6,7 @@ mod http1;
 mod overflow;
 mod pages;
 mod peers;
+mod selftest;
 mod serving;
 mod socket;
 pub mod sockjs;
@@ -227,6 +228,7 @@ fn routes(node: &Arc<Node>, origins: Origins, services: Vec<Service>) -> Router 
     let health = health::routes(health::Audience::Clients);
     Router::new()
         .merge(pages::routes())
+        .merge(selftest::routes())
         .merge(health)
         .merge(websocket)
         .merge(http)

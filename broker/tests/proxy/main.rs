@@ -8,6 +8,7 @@ mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod selftest;
 mod sockjs;
 mod source;
 

@@ -19,7 +19,7 @@ use super::support::{Broker, PATIENCE};
 const PROXY: &str = "proxy.trusted=127.0.0.9";
 
 /// HAProxy before one server, with these lines in the `listen` section.
-fn haproxy(server: SocketAddr, lines: &str, parameters: &str) -> Process {
+pub(super) fn haproxy(server: SocketAddr, lines: &str, parameters: &str) -> Process {
     let text = format!(
         "defaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n timeout tunnel 60s\nlisten all\n bind 127.0.0.1:PORT\n\
          {lines}\n server node {server} source 127.0.0.9 {parameters}\n"
@@ -32,7 +32,7 @@ fn haproxy(server: SocketAddr, lines: &str, parameters: &str) -> Process {
 }
 
 /// A connection from an address of this machine, as soon as somebody listens.
-async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+pub(super) async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
     let begun = Instant::now();
     loop {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -44,7 +44,7 @@ async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
     }
 }
 
-fn at(process: &Process) -> SocketAddr {
+pub(super) fn at(process: &Process) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], process.port()))
 }
 
