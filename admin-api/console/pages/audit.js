@@ -1,10 +1,12 @@
 // The audit log: who changed what, when, from where, and what it was before.
 
 import { ask } from "../api.js";
+import { open } from "../dialog.js";
 import { address, h, put } from "../dom.js";
+import { compare } from "../editor.js";
 import { queryForm } from "../form.js";
 import { only } from "../offer.js";
-import { badge, block, code, heading, when, whenBrief } from "../parts.js";
+import { badge, block, button, code, heading, when, whenBrief } from "../parts.js";
 import { listing, rowsOf } from "../table.js";
 
 const LIST = "GET /v1/audit";
@@ -44,7 +46,16 @@ export const audit = {
 function details(row) {
   const rest = Object.fromEntries(Object.entries(row).filter(([name, value]) => !SHOWN.includes(name) && value !== null));
   if (Object.keys(rest).length === 0) return "–";
-  return h("details", {}, h("summary", {}, "Show"), block(rest, "Details"));
+  const show = () => open(`${row.action} by ${row.actor}`, h("div", { class: "stack" }, change(rest.detail), block(rest, "Details")), { wide: true });
+  return button("Details", show, { class: "small", "aria-label": `Details of ${row.action}, ${row.target}` });
+}
+
+/** What was before and what is after, as lines that went and came. */
+function change(detail) {
+  const { before, after } = detail ?? {};
+  if (before === undefined && after === undefined) return undefined;
+  const text = (any) => (any === undefined ? "" : JSON.stringify(any, null, 2));
+  return h("div", { class: "diff-box" }, compare(text(before), text(after)));
 }
 
 /** A form of the filters that a list takes; it leads to the address with them. */

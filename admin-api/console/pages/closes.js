@@ -1,10 +1,11 @@
 // Why did it close? The last sessions that ended, with the reason and what happened before.
 
 import { ask } from "../api.js";
+import { open } from "../dialog.js";
 import { h, put } from "../dom.js";
 import { bytes, count, milliseconds, span } from "../format.js";
 import { only } from "../offer.js";
-import { badge, code, facts, heading, whenBrief } from "../parts.js";
+import { badge, button, code, facts, heading, whenBrief } from "../parts.js";
 import { listing, rowsOf } from "../table.js";
 import { filters } from "./audit.js";
 import { subjectOf } from "./connections.js";
@@ -53,5 +54,5 @@ function before(row) {
     ["Went", `${count(frames_out)} frames, ${bytes(bytes_out)}`],
     row.last_error && ["Last error", `${row.last_error.code}: ${row.last_error.text}`],
   ]);
-  return h("details", {}, h("summary", {}, "Show"), inside);
+  return button("Details", () => open(`${row.reason}: ${row.session}`, inside, { wide: true }), { class: "small", "aria-label": `Details of the end of ${row.session}` });
 }

@@ -3,7 +3,7 @@
 import { h, put } from "../dom.js";
 import { editor } from "../editor.js";
 import { body } from "../offer.js";
-import { badge, heading, section, value } from "../parts.js";
+import { badge, code, heading, section } from "../parts.js";
 import { table } from "../table.js";
 import { documentOf } from "./policies.js";
 
@@ -35,7 +35,7 @@ function holding(data) {
   const live = new Set(data.live ?? []);
   const columns = [
     { title: "Limit", header: true, cell: ([name]) => name },
-    { title: "Holds", cell: ([, one]) => value(one) },
+    { title: "Holds", cell: ([, one]) => code(typeof one === "string" ? one.replaceAll('"', "") : one) },
     { title: "Set here", cell: ([name]) => (name in (data.limits ?? {}) ? "yes" : "–") },
     { title: "Changes", cell: ([name]) => (live.has(name) ? badge("while nodes run", "good") : "at a node's start") },
   ];

@@ -39,14 +39,28 @@ export const trace = {
   },
 };
 
-const FIRST = ["at", "time", "node", "session", "kind", "event", "direction", "type"];
+const FIRST = ["time", "node", "session", "what", "frame", "topics", "text"];
+
+/** What is worth a second look. */
+const GRAVE = ["refused", "lost", "dropped", "missing", "closed"];
 
 /** One line: when, where, what, and all the rest of it. */
 function line({ event, data }) {
   if (!data || typeof data !== "object") return h("p", { class: "trace" }, badge(event), " ", String(data).slice(0, 4000));
-  const kind = data.kind ?? data.event ?? data.type ?? event;
-  const rest = Object.entries(data).filter(([name, value]) => !FIRST.includes(name) && value !== null && value !== undefined);
+  const what = String(data.what ?? event);
+  const rest = Object.entries(data).filter(([name, value]) => !FIRST.includes(name) && value !== null && value !== "");
   const part = ([name, value]) => [h("span", { class: "quiet" }, `${name}=`), h("span", {}, (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 2000)), " "];
-  const at = data.at ?? data.time;
-  return h("p", { class: "trace" }, at && h("span", { class: "quiet" }, `${time(at).slice(11)} `), data.node && h("span", { class: "quiet" }, `${data.node} `), badge(String(kind), /drop|refus|lost|error|close/.test(String(kind)) ? "wait" : ""), " ", data.session && h("code", {}, data.session), " ", rest.map(part));
+  return h(
+    "p",
+    { class: "trace" },
+    data.time && h("span", { class: "quiet" }, `${time(data.time).slice(11)} `),
+    data.node && h("span", { class: "quiet" }, `${data.node} `),
+    badge(what, GRAVE.includes(what) ? "wait" : ""),
+    data.frame && [" ", h("strong", {}, data.frame)],
+    " ",
+    data.session && [h("code", {}, data.session), " "],
+    (data.topics ?? []).map((topic) => [topic, " "]),
+    rest.map(part),
+    data.text,
+  );
 }

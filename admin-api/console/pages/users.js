@@ -66,9 +66,9 @@ function blocks(signal) {
     columns: [
       { title: "Subject", header: true, wide: true, cell: (row) => toUser(row.subject) },
       { title: "Reason", wide: true, cell: (row) => row.reason || "–" },
-      { title: "Blocked", cell: (row) => whenBrief(row.blocked_at ?? row.created_at ?? row.at ?? row.since) },
-      { title: "By", cell: (row) => row.by ?? row.actor ?? "–" },
-      { title: "Until", cell: (row) => whenBrief(row.until ?? row.expires_at) },
+      { title: "Blocked", cell: (row) => whenBrief(row.since) },
+      { title: "By", cell: (row) => row.by || "–" },
+      { title: "Until", cell: (row) => (row.until ? whenBrief(row.until) : "lifted by hand") },
       { title: "Actions", isQuiet: true, cell: (row) => offers(UNBLOCK) && button("Unblock…", () => unblock(row.subject, list.again), { class: "small", "aria-label": `Unblock ${row.subject}` }) },
     ],
     load: page(BLOCKS, "blocks", signal),
@@ -83,10 +83,10 @@ function revocations(signal) {
     columns: [
       { title: "Id", header: true, cell: (row) => code(row.id) },
       { title: "Subject", wide: true, cell: (row) => (row.subject ? toUser(row.subject) : "–") },
-      { title: "Token", cell: (row) => code(row.token_id) },
-      { title: "Issued before", cell: (row) => whenBrief(row.issued_before ?? row.before) },
+      { title: "Token", cell: (row) => code(row.token) },
+      { title: "Issued before", cell: (row) => whenBrief(row.issued_before) },
       { title: "Reason", wide: true, cell: (row) => row.reason || "–" },
-      { title: "Revoked", cell: (row) => whenBrief(row.revoked_at ?? row.created_at ?? row.at) },
+      { title: "Revoked", cell: (row) => whenBrief(row.since) },
       { title: "Actions", isQuiet: true, cell: (row) => offers(FORGET) && button("Take back…", () => forget(row.id, list.again), { class: "small", "aria-label": `Take back ${row.id}` }) },
     ],
     load: page(REVOCATIONS, "revocations", signal),
@@ -161,7 +161,7 @@ export const user = {
 /** All tokens that were issued up to now, in the zone of whoever looks. */
 function before() {
   const now = new Date(Date.now() - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
-  return { issued_before: now, before: now };
+  return { issued_before: now };
 }
 
 async function look(box, subject, signal) {

@@ -41,7 +41,7 @@ const OPERATIONS = {
   "PUT /v1/blocks/{subject}": ["operator", body({ reason: text("Why."), until: { type: "string", format: "date-time" } })],
   "DELETE /v1/blocks/{subject}": ["operator"],
   "GET /v1/revocations": ["viewer", query("after", "limit")],
-  "POST /v1/revocations": ["operator", body({ token_id: text("The `jti` of one token."), subject: text(), issued_before: { type: "string", format: "date-time" } })],
+  "POST /v1/revocations": ["operator", body({ token: text("The id of one token."), subject: text(), issued_before: { type: "string", format: "date-time" } })],
   "DELETE /v1/revocations/{id}": ["operator"],
   "GET /v1/policies": ["viewer"],
   "PUT /v1/policies": ["admin", body({ policies: { type: "array", items: { type: "object" } } }, ["policies"])],
@@ -113,8 +113,8 @@ function read(path) {
     "/v1/topics": { topics: ["chat/lobby", TOPIC].map(topic), next: "bmV4dA", missing: ["n4"] },
     "/v1/connections": { connections: names(4, connection), next: null, missing: [] },
     "/v1/users": { users: [{ subject: HOSTILE, connections: 2, nodes: ["n1", HOSTILE] }, { subject: "", connections: 1, nodes: ["n1"] }], next: null },
-    "/v1/blocks": { blocks: [{ subject: HOSTILE, reason: HOSTILE, at: at(5), by: HOSTILE }], next: null },
-    "/v1/revocations": { revocations: [{ id: HOSTILE, subject: HOSTILE, token_id: HOSTILE, issued_before: at(5), reason: HOSTILE }], next: null },
+    "/v1/blocks": { blocks: [{ subject: HOSTILE, reason: HOSTILE, until: null, since: at(5), by: HOSTILE }], next: null },
+    "/v1/revocations": { revocations: [{ id: HOSTILE, subject: HOSTILE, token: HOSTILE, issued_before: at(5), reason: HOSTILE, until: null, since: at(5), by: HOSTILE }], next: null },
     "/v1/policies": policies,
     "/v1/policies/versions": { versions: [{ version: "1-7", time: at(60), by: HOSTILE, bytes: 99 }, { version: "1-6", time: at(90), by: "ada", bytes: 80 }], next: null },
     "/v1/limits": { limits: {}, effective: { connections: 50_000, [HOSTILE]: HOSTILE }, live: ["connections"], version: "1-2", by: "", time: null },
@@ -130,7 +130,7 @@ function read(path) {
   if (kind === "presence") return { topic: name, members: [{ session: "n1-1", subject: HOSTILE, since: at(9), info_bytes: 42 }], total: 300 };
   if (kind === "connections") return { ...connection(1), blocked: true, requests_in_flight: 0, filters: [{ filter: HOSTILE, active: true }], topics: [{ topic: TOPIC, position: { epoch: 1, offset: 7 }, head: { epoch: 1, offset: 9 }, lag: 2 }], topics_total: 1200, last_error: { code: "denied", text: HOSTILE } };
   if (kind === "users") return { subject: name, connections: 2, nodes: [{ node: HOSTILE, connections: 2 }], missing: ["n4"] };
-  if (kind === "blocks") return { subject: name, reason: HOSTILE, at: at(5), by: HOSTILE };
+  if (kind === "blocks") return { subject: name, reason: HOSTILE, until: null, since: at(5), by: HOSTILE };
   if (kind === "policies") return policies;
   if (kind === "webhooks" && part === "deliveries") return { deliveries: names(6, delivery) };
   if (kind === "webhooks") return { name, url: "https://hook.example/", topics: [TOPIC], dead_letters: 3, dead_letter_topic: "$dead/x" };
@@ -155,7 +155,7 @@ export async function answer(page, change = () => undefined) {
     const other = await change(operation, request);
     if (other) return route.fulfill(other);
     if (pathname.endsWith("/tail")) return route.fulfill(stream(names(5, (i) => ({ delivery: { ...message(40), epoch: 1, offset: 41 + i } }))));
-    if (pathname === "/v1/trace") return route.fulfill(stream(names(5, () => ({ time: at(0), node: "n1", session: HOSTILE, kind: "drop", what: HOSTILE, [HOSTILE]: HOSTILE }))));
+    if (pathname === "/v1/trace") return route.fulfill(stream(names(5, () => ({ time: at(0), node: "n1", session: HOSTILE, subject: HOSTILE, what: "refused", frame: HOSTILE, bytes: 42, topics: [HOSTILE], code: "denied", text: HOSTILE, [HOSTILE]: HOSTILE }))));
     const found = request.method() === "GET" ? read(pathname) : (WRITTEN[operation] ?? {});
     if (found === undefined) return route.fulfill(problem(404, "not_found", "there is no such thing"));
     return route.fulfill({ status: 200, headers: { etag: '"1-7"' }, json: found });

@@ -110,4 +110,85 @@ describe("the console", { timeout: 240_000 }, () => {
     await one.page.getByText("The node cannot be reached.").waitFor({ state: "detached" });
     await one.page.getByText(/As of/).waitFor();
   });
+
+  it("changes a policy, which holds from then on, and rolls it back", async () => {
+    const post = (n) => fetch(`http://${node.address}/v1/stream/big/${n}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(["x".repeat(4096)]) });
+    const put = await fetch(`http://${node.address}/v1/stream/big/1`, { method: "PUT", headers: { "content-type": "application/json" } });
+    assert.ok(put.ok, `${put.status}`);
+    assert.ok((await post(1)).ok);
+    const one = await open(node, { hash: "#/policies", expected: [400] });
+    await one.settled();
+    const editor = one.page.getByLabel("Policies, as JSON");
+    await editor.fill('{"policies": [{"name": "small", "filter": "big/#", "message_bytes": "1KiB"}]}');
+    await one.page.locator(".verdict").getByText("Valid. Not saved yet.").waitFor();
+    await editor.fill('{"policies": [{"name": "small", "filter": "big/+/#/no", "message_bytes": "1KiB"}]}');
+    await one.page.locator(".verdict .notice").waitFor();
+    await editor.fill('{"policies": [{"name": "small", "filter": "big/#", "message_bytes": "1KiB"}]}');
+    await one.page.locator(".verdict").getByText("Valid. Not saved yet.").waitFor();
+    await one.confirm(one.button("Save…"), "Save");
+    await one.page.locator("main .notice", { hasText: "Saved. Every node follows it." }).waitFor();
+    assert.equal((await post(1)).status, 413);
+    // What a filter hits, by the log that is there.
+    await one.page.getByLabel("What would this filter hit?").fill("big/#");
+    await one.button("Preview").click();
+    await one.page.getByRole("table", { name: "The first topics under big/#" }).getByText("big/1").waitFor();
+    // Another change and back again.
+    await editor.fill('{"policies": []}');
+    await one.confirm(one.button("Save…"), "Save");
+    const versions = one.page.getByRole("table", { name: "Versions" }).getByRole("rowheader");
+    await versions.nth(1).waitFor();
+    assert.ok((await post(1)).ok);
+    const first = await versions.nth(1).textContent();
+    await one.confirm(one.button(`Roll back to version ${first}`), "Roll back", first);
+    await versions.nth(2).waitFor();
+    assert.match(await editor.inputValue(), /small/);
+    assert.equal((await post(1)).status, 413);
+    await one.go(["audit"]);
+    await one.page.getByRole("button", { name: /Details of policies/ }).first().click();
+    await one.dialog().getByRole("region", { name: "Details" }).getByText("small").waitFor();
+    await one.isUsable("details of a change");
+    await one.isClean();
+  });
+
+  it("shows both versions when two save at once", async () => {
+    const [one, other] = [await open(node, { hash: "#/limits", expected: [412] }), await open(node, { hash: "#/limits" })];
+    await one.settled();
+    await other.settled();
+    const set = (window, n) => window.page.getByLabel("Limits, as JSON").fill(JSON.stringify({ limits: { topics_per_connection: n } }));
+    await set(one, 1001);
+    await set(other, 1002);
+    await other.confirm(other.button("Save…"), "Save");
+    await other.page.locator("main .notice", { hasText: "Saved. Every node follows it." }).waitFor();
+    await one.button("Save…").click();
+    await one.dialog().getByRole("button", { name: "Save", exact: true }).click();
+    const conflict = one.page.getByRole("dialog", { name: "It has changed" });
+    await conflict.getByRole("region", { name: "Theirs, which holds now" }).getByText("1002").waitFor();
+    await conflict.getByRole("button", { name: "Take theirs" }).click();
+    assert.match(await one.page.getByLabel("Limits, as JSON").inputValue(), /1002/);
+    await one.isClean();
+    await other.isClean();
+  });
+
+  it("makes a key, shows its secret once, and takes the key back", async () => {
+    const one = await open(guarded, { expected: [401] });
+    await one.page.getByLabel("Token of an administrator").fill("admin-token");
+    await one.button("Sign in").click();
+    await one.page.getByText(/As of/).waitFor();
+    await one.go(["keys"]);
+    await one.button("Make a key…").click();
+    await one.dialog().getByLabel("Name", { exact: true }).fill("deploy");
+    await one.dialog().getByLabel("Role").selectOption("viewer");
+    await one.dialog().getByRole("button", { name: "Make it" }).click();
+    const shown = one.page.getByRole("dialog", { name: "Key deploy" });
+    const secret = await shown.locator(".notice code").textContent();
+    const asks = () => fetch(`http://${guarded.admin}/v1/whoami`, { headers: { authorization: `Bearer ${secret}` } });
+    assert.equal((await (await asks()).json()).role, "viewer");
+    await one.page.keyboard.press("Escape");
+    await shown.waitFor({ state: "detached" });
+    assert.ok(!(await one.page.content()).includes(secret));
+    await one.confirm(one.button("Delete deploy"), "Delete", "deploy");
+    await one.page.locator(".empty", { hasText: "There is no key yet." }).waitFor();
+    assert.equal((await asks()).status, 401);
+    await one.isClean();
+  });
 });
