@@ -88,6 +88,8 @@ pub struct Streamed {
     pub head: http::response::Parts,
     body: Incoming,
     _driver: AbortOnDropHandle,
+}
+
 impl Streamed {
     /// The next bytes; `None` at the end. Waits as long as the other side does.
     ///
@@ -101,17 +103,25 @@ impl Streamed {
         }
         Ok(None)
     }
+}
+
 /// As [`send`], for bodies of any length: the request's is sent while the answer's is read.
+///
+/// # Errors
+/// As [`send`].
 pub async fn stream<B>(request: Request<B>) -> Result<Streamed, Error>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let target = Target::of(request.uri())?;
     let request = on_connection(request)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(connect(target).await?)).await?;
     let driver = AbortOnDropHandle(tokio::spawn(async move { drop(connection.await) }));
     let (head, body) = sender.send_request(request).await?.into_parts();
     Ok(Streamed { head, body, _driver: driver })
+}
+
 /// A socket, with TLS or without.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 

@@ -2,9 +2,9 @@
 
 #![allow(unused_qualifications, reason = "the macros of utoipa write whole paths")]
 
+pub mod blocks;
 pub mod closes;
 pub mod connections;
-pub mod blocks;
 pub mod keys;
 pub mod limits;
 pub mod messages;
@@ -13,12 +13,12 @@ pub mod openapi;
 pub mod policies;
 pub mod presence;
 pub mod records;
-pub mod trace;
-pub mod users;
 pub mod revocations;
-pub mod topics;
-pub mod transfer;
 pub mod tokens;
+pub mod topics;
+pub mod trace;
+pub mod transfer;
+pub mod users;
 pub mod webhooks;
 pub mod whoami;
 
@@ -37,9 +37,9 @@ use crate::problem::Problem;
 use crate::query;
 use crate::route::Route;
 
+use blocks::Blocks;
 use closes::Closes;
 use connections::Connections;
-use blocks::Blocks;
 use keys::Keys;
 use limits::Limits;
 use messages::Messages;
@@ -47,61 +47,62 @@ use nodes::Nodes;
 use policies::Policies;
 use presence::Presence;
 use records::Records;
-use trace::Trace;
-use users::Users;
 use revocations::Revocations;
-use topics::Topics;
-use transfer::Transfer;
 use tokens::Tokens;
+use topics::Topics;
+use trace::Trace;
+use transfer::Transfer;
+use users::Users;
 use webhooks::Webhooks;
 
 /// Everything that operators see and do: the traits of all resources.
 pub trait Control:
     Audit
+    + Blocks
     + Closes
     + Connections
     + Keys
     + Limits
+    + Messages
     + Nodes
     + Policies
     + Presence
     + Records
+    + Revocations
+    + Tokens
+    + Topics
     + Trace
+    + Transfer
     + Users
     + Webhooks
     + Send
     + Sync
     + 'static
-    Audit + Blocks + Keys + Limits + Nodes + Policies + Records + Revocations + Webhooks + Send + Sync + 'static
-    + Messages
-    + Topics
-    + Transfer
-    Audit + Keys + Limits + Nodes + Policies + Records + Tokens + Webhooks + Send + Sync + 'static
 {
 }
 
 impl<T> Control for T where
     T: Audit
+        + Blocks
         + Closes
         + Connections
         + Keys
         + Limits
+        + Messages
         + Nodes
         + Policies
         + Presence
         + Records
+        + Revocations
+        + Tokens
+        + Topics
         + Trace
+        + Transfer
         + Users
         + Webhooks
         + Send
         + Sync
         + 'static
-        + Blocks
-        + Revocations
-        + Messages
-        + Topics
-        + Transfer
-    T: Audit + Keys + Limits + Nodes + Policies + Records + Tokens + Webhooks + Send + Sync + 'static
 {
 }
 

@@ -10,9 +10,9 @@
 //! | `audit`, `nodes`, … | one module for each resource of the API |
 
 mod audit;
+mod blocks;
 mod closes;
 mod connections;
-mod blocks;
 pub mod gatekeeper;
 mod keys;
 mod limits;
@@ -21,12 +21,12 @@ mod nodes;
 mod others;
 mod policies;
 mod presence;
-mod trace;
-mod users;
 mod revocations;
-mod topics;
-mod transfer;
 mod tokens;
+mod topics;
+mod trace;
+mod transfer;
+mod users;
 mod webhooks;
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ impl Topics for Admin {
             let topics = listing.logs.iter().zip(own).map(|(log, own)| {
                 let name = log.topic.as_str();
                 let elsewhere = others.iter().filter_map(|other| other.readers.get(name)).sum::<u64>();
-                self.shown(log, own + elsewhere)
+                self.shown_topic(log, own + elsewhere)
             });
             let topics = topics.collect();
             let next = listing.next.as_deref().map(After::written);
@@ -73,7 +73,7 @@ impl Topics for Admin {
             let elsewhere = others.iter().filter_map(|other| other.readers.get(topic.as_str())).sum::<u64>();
             let readers = own.first().copied().unwrap_or_default() + elsewhere;
             match self.listing(&wanted).await?.logs.first() {
-                Some(log) => Ok(self.shown(log, readers)),
+                Some(log) => Ok(self.shown_topic(log, readers)),
                 None if readers > 0 => Ok(self.unkept(topic, readers)),
                 None => Err(Error::NotFound(format!("{topic} has no log, and nobody reads it"))),
             }
@@ -158,7 +158,7 @@ impl Admin {
         self.node.history().list(query).await.map_err(refusal)
     }
 
-    fn shown(&self, log: &LogBounds, subscribers: u64) -> Topic {
+    fn shown_topic(&self, log: &LogBounds, subscribers: u64) -> Topic {
         let has_messages = log.head.offset.0 > 0;
         Topic {
             topic: log.topic.as_str().to_owned(),

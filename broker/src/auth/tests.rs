@@ -477,6 +477,6 @@ async fn a_file_that_changes_is_read_again_and_a_bad_one_changes_nothing() {
     };
     tokio::select! {
         () = issuer.keep_keys() => unreachable!("it runs until it is dropped"),
-        done = tokio::time::timeout(std::time::Duration::from_secs(60), watch) => done.unwrap(),
+        done = tokio::time::timeout(Duration::from_secs(60), watch) => done.unwrap(),
     }
 }

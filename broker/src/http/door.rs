@@ -12,11 +12,9 @@ use bongsu_protocol::session::Grants;
 use bongsu_protocol::topic::{InvalidTopic, Topic};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use tokio::time::Instant;
 
 use super::problem::Problem;
-use crate::auth::{Expiry, Identity};
-use crate::clock;
+use crate::auth::Identity;
 use crate::control::{Connections, Holder, Stay};
 use crate::metrics::Transport;
 use crate::node::Node;

@@ -7,9 +7,9 @@
 //! | `nodes`, … | one module for each resource |
 
 mod audit;
+mod blocks;
 mod closes;
 mod connections;
-mod blocks;
 mod keys;
 mod limits;
 mod messages;
@@ -18,10 +18,10 @@ mod policy;
 mod rest;
 mod revocations;
 mod table;
+mod tokens;
+mod topics;
 mod trace;
 mod users;
-mod topics;
-mod tokens;
 mod webhooks;
 
 use clap::Subcommand;
@@ -58,10 +58,13 @@ pub enum Command {
     #[command(subcommand)]
     Blocks(blocks::BlocksCommand),
     /// Show and change which tokens are taken back
+    #[command(subcommand)]
     Revocations(revocations::RevocationsCommand),
     /// List topics, and take whole logs out, in, or away
+    #[command(subcommand)]
     Topics(topics::TopicsCommand),
     /// Read, search, publish and erase messages
+    #[command(subcommand)]
     Messages(messages::MessagesCommand),
 }
 
