@@ -66,6 +66,23 @@ impl Decisions {
         self.live_limits.current().document.over(&settings.limits)
     }
 
+    /// Hands the limits on whenever operators change them, as long as they can be.
+    pub fn follow_limits(
+        &self,
+        settings: &Settings,
+        hand_on: impl Fn(LimitSettings) -> bool + Send + 'static,
+    ) {
+        let (mut live, settings) = (self.live_limits.watch(), settings.limits.clone());
+        tokio::spawn(async move {
+            while live.changed().await.is_ok() {
+                let limits = live.borrow_and_update().document.over(&settings);
+                if !hand_on(limits) {
+                    return;
+                }
+            }
+        });
+    }
+
     /// The keys of administrators.
     #[must_use]
     pub const fn keys(&self) -> &Keys {

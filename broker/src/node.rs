@@ -194,6 +194,10 @@ impl Node {
             ..AppenderLimits::default()
         };
         let quotas = Arc::new(Quotas::new(limits.clone()));
+        let followed = Arc::downgrade(&quotas);
+        decisions.follow_limits(&settings, move |limits| {
+            followed.upgrade().map(|quotas| quotas.set(limits)).is_some()
+        });
         let publisher = Arc::new(Publisher::spawn(
             Arc::clone(&store),
             &history,
@@ -328,6 +332,7 @@ impl Node {
     pub async fn caught_up(&self) {
         self.control.caught_up().await;
         self.decisions.caught_up().await;
+        self.quotas.set(self.decisions.limits(&self.settings));
     }
 
     /// Reads of logs.

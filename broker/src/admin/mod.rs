@@ -77,6 +77,7 @@ fn refusal(error: reason::Error) -> Error {
 }
 
 /// The store did not answer what was only read.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
 fn unavailable(error: store::Error) -> Error {
     match error {
         store::Error::Unavailable(_) => Error::Unavailable(error.to_string()),

@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn filters_overlap_where_one_topic_could_match_both() {
-        let overlap = |one: &str, other: &str| {
+        let both = |one: &str, other: &str| {
             let (one, other) = (TopicFilter::parse(one).unwrap(), TopicFilter::parse(other).unwrap());
             assert_eq!(overlap(&one, &other), overlap(&other, &one), "{one:?} {other:?}");
             overlap(&one, &other)
@@ -280,11 +280,11 @@ mod tests {
         for (one, other) in
             [("a/b", "a/b"), ("a/#", "a"), ("a/+/c", "a/b/+"), ("#", "+/x"), ("$sys/#", "$sys/+")]
         {
-            assert!(overlap(one, other), "{one} {other}");
+            assert!(both(one, other), "{one} {other}");
         }
         for (one, other) in [("a/b", "a"), ("a/+", "a/b/c"), ("#", "$sys/x"), ("a/+/c", "a/b/d"), ("+", "$a")]
         {
-            assert!(!overlap(one, other), "{one} {other}");
+            assert!(!both(one, other), "{one} {other}");
         }
     }
 }

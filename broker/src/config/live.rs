@@ -146,7 +146,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn fail(&mut self, key: &str, value: impl ToString, rule: &str) {
+    fn fail(&mut self, key: &str, value: impl std::fmt::Display, rule: &str) {
         let (key, value, rule) = (key.to_owned(), value.to_string(), rule.to_owned());
         self.errors.push(Error::Rule { key, value, origin: Origin::named("given"), rule });
     }

@@ -39,7 +39,18 @@ macro_rules! live {
     };
 }
 
-live![subscriptions_per_connection, topics_per_connection, requests_in_flight];
+live![
+    connections_per_address,
+    connect_rate_per_address,
+    connections_per_user,
+    publish_rate_per_user,
+    publish_bytes_per_user,
+    publish_rate_per_connection,
+    publish_bytes_per_connection,
+    subscriptions_per_connection,
+    topics_per_connection,
+    requests_in_flight,
+];
 
 impl LiveLimits {
     /// Judges limits, each by its name in the section `[limits]`.

@@ -6,10 +6,13 @@ use std::time::Duration;
 /// refused.
 pub const REGISTER_BYTES_MAX: usize = 1 << 20;
 
-/// Versions of a register that are kept: 1,000. Older ones go with the next change.
+/// Versions of a register that are kept: 1,000. Older ones go with one of the next [`REGISTER_TRIM_EVERY`] changes.
 pub const REGISTER_VERSIONS_KEPT: u64 = 1000;
 
-/// Bytes of a register's versions that are kept: 64 MiB. Older ones go with the next change, the newest never.
+/// Changes after which older versions go: 16.
+pub const REGISTER_TRIM_EVERY: u64 = 16;
+
+/// Bytes of a register's versions that are kept: 64 MiB. Older ones go then too, the newest never.
 pub const REGISTER_VERSIONS_BYTES_KEPT: u64 = 64 << 20;
 
 /// Bytes of the name of a policy: 64.

@@ -7,7 +7,7 @@ use bongsu_protocol::position::Position;
 
 use super::{Document, Register, Versioned};
 use crate::chance;
-use crate::limits::{REGISTER_ATTEMPTS_MAX, REGISTER_BYTES_MAX, REGISTER_PAUSE_MAX_MS};
+use crate::limits::{REGISTER_ATTEMPTS_MAX, REGISTER_BYTES_MAX, REGISTER_PAUSE_MAX_MS, REGISTER_TRIM_EVERY};
 
 /// Why a register was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,9 @@ impl<T: Document> Register<T> {
             if let Some(version) = appended {
                 register.take_up(&known, version.clone());
                 register.ringer.ring(register.log.topic.as_str());
-                register.log.trim().await;
+                if version.position.offset.0.is_multiple_of(REGISTER_TRIM_EVERY) {
+                    register.log.trim().await;
+                }
                 return Ok(version);
             }
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::bus::{Inbox, LocalNetwork, Received};
-use crate::limits::{REGISTER_BYTES_MAX, REGISTER_VERSIONS_KEPT};
+use crate::limits::{REGISTER_BYTES_MAX, REGISTER_TRIM_EVERY, REGISTER_VERSIONS_KEPT};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,19 +210,24 @@ async fn what_the_change_refuses_changes_nothing() {
 async fn versions_are_listed_and_found_and_the_oldest_go() {
     let store = memory();
     let register = alone(&store);
-    for number in 0..REGISTER_VERSIONS_KEPT + 3 {
+    let n_made = REGISTER_VERSIONS_KEPT + 2 * REGISTER_TRIM_EVERY;
+    for number in 0..n_made {
         let only = move |_: &Names| Ok::<_, Infallible>(Names { names: [number.to_string()].into() });
         register.change(None, &format!("by {number}"), only).await.unwrap();
     }
     let versions = register.versions(None, 20).await.unwrap();
     assert_eq!((versions.len(), versions[0].position), (20, register.current().position));
-    assert_eq!((&*versions[0].by, versions[0].bytes), ("by 1002", r#"{"names":["1002"]}"#.len()));
+    assert_eq!(
+        (&*versions[0].by, versions[0].bytes),
+        (&*format!("by {}", n_made - 1), r#"{"names":["1031"]}"#.len())
+    );
     let next = register.versions(Some(versions[19].position), 1).await.unwrap();
     assert_eq!(next[0].position, versions[19].position.previous());
     let found = register.version(versions[19].position).await.unwrap().unwrap();
-    assert_eq!(names(&found), ["983"]);
+    assert_eq!(names(&found), [(n_made - 20).to_string()]);
     let all = register.versions(None, usize::MAX).await.unwrap();
-    assert_eq!(all.len() as u64, REGISTER_VERSIONS_KEPT);
+    let kept = REGISTER_VERSIONS_KEPT..REGISTER_VERSIONS_KEPT + REGISTER_TRIM_EVERY;
+    assert!(kept.contains(&(all.len() as u64)), "{}", all.len());
     let gone = all.last().unwrap().position.previous();
     assert!(register.version(gone).await.unwrap().is_none());
 }
