@@ -36,10 +36,10 @@ function trial({ operation, text, action, show }) {
 }
 
 function check() {
-  const show = (data) => {
-    const verdict = data.valid ?? data.allowed;
-    return [verdict !== undefined && h("p", {}, badge(verdict ? "valid" : "refused", verdict ? "good" : "bad")), factsOf(data, { first: ["reason", "detail", "subject", "issuer", "token_id", "issued_at", "expires_at"], skip: ["valid"] })];
-  };
+  const show = ({ valid, allowed, grants, ...rest }) => [
+    h("p", {}, badge(valid ? "valid" : "refused", valid ? "good" : "bad"), " ", typeof allowed === "boolean" && badge(allowed ? "may do that" : "may not do that", allowed ? "good" : "bad")),
+    factsOf({ ...rest, ...grants }, { first: ["text", "reason", "subject", "issuer", "id", "issued_at", "expires_at"] }),
+  ];
   return section("What may it do?", trial({ operation: CHECK, text: "The node verifies the token as it would at a handshake. Nothing is kept of it.", action: "Check", show }));
 }
 

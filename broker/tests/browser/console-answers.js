@@ -140,8 +140,8 @@ function read(path) {
 const WRITTEN = {
   "POST /v1/policies/validate": { valid: true },
   "POST /v1/policies/preview": { filter: HOSTILE, topics: 1, messages: 12, subscribers: 3, first: [{ topic: TOPIC, messages: 12, policy: HOSTILE, durable: true }], complete: false, missing: [HOSTILE] },
-  "POST /v1/tokens/check": { valid: false, reason: HOSTILE, subject: HOSTILE, grants: { subscribe: [HOSTILE] } },
-  "POST /v1/tokens": { token: HOSTILE, expires: at(-900) },
+  "POST /v1/tokens/check": { valid: true, text: HOSTILE, grants: { subject: HOSTILE, issuer: null, subscribe: [HOSTILE] }, allowed: false },
+  "POST /v1/tokens": { token: HOSTILE, id: HOSTILE, issuer: HOSTILE, subject: HOSTILE, expires_at: at(-900) },
 };
 
 const stream = (events) => ({ status: 200, contentType: "text/event-stream", body: events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join("") });

@@ -184,7 +184,7 @@ describe("the console", { timeout: 240_000 }, () => {
     const asks = () => fetch(`http://${guarded.admin}/v1/whoami`, { headers: { authorization: `Bearer ${secret}` } });
     assert.equal((await (await asks()).json()).role, "viewer");
     await one.page.keyboard.press("Escape");
-    await shown.waitFor({ state: "detached" });
+    await one.page.locator("dialog").waitFor({ state: "detached" });
     assert.ok(!(await one.page.content()).includes(secret));
     await one.confirm(one.button("Delete deploy"), "Delete", "deploy");
     await one.page.locator(".empty", { hasText: "There is no key yet." }).waitFor();
