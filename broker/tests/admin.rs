@@ -4,9 +4,21 @@
 mod admin;
 mod support;
 
+use std::sync::Arc;
+
 use admin::{TOKENS, ask, get, start};
+use bongsu::carrier::Carrier;
+use bongsu::config::{Settings, SettingsArgs, load_with};
+use bongsu::control::{Holder, Seen};
+use bongsu::dialog::{Dialog, Language};
+use bongsu::listener::{AdminListener, AdminPort};
+use bongsu::metrics::Transport;
+use bongsu::node::Node;
+use bongsu::outbound::Outbound;
 use bongsu_admin_api::Role;
 use bongsu_admin_api::resources::{openapi, table};
+use bongsu_persistence::memory::MemoryStore;
+use bongsu_protocol::codec::Format;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -95,7 +107,6 @@ async fn requests_that_make_no_sense_are_told_so() {
     for (method, path, status, code) in [
         ("GET", "/v1/nothing", 404, "not_found"),
         ("GET", "/v2/nodes", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
         ("GET", "/$node/status", 404, "not_found"),
         ("POST", "/v1/nodes", 405, "method_not_allowed"),
         ("DELETE", "/v1/whoami", 405, "method_not_allowed"),
@@ -150,4 +161,79 @@ async fn the_command_line_shows_nodes_as_table_and_json() {
     let refused = run(&["nodes"]);
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && text.contains("401") && text.contains("token"), "{text}");
+}
+
+fn admin_listen(set: &[&str]) -> Option<String> {
+    let set = set.iter().map(|flag| (*flag).to_owned()).collect();
+    let loaded = load_with(&SettingsArgs { set, ..SettingsArgs::default() }, []).expect("they are valid");
+    loaded.settings.admin.listen.map(|address| address.to_string())
+}
+
+#[test]
+fn the_port_of_administrators_follows_that_of_clients_on_loopback_only() {
+    for (set, expected) in [
+        (&[][..], Some("127.0.0.1:8081")),
+        (&["listen=[::1]:9000"], Some("[::1]:9001")),
+        (&["listen=127.0.0.1:0"], Some("127.0.0.1:0")),
+        // What the system hands out as free may be anybody's.
+        (&["listen=127.0.0.1:40000"], Some("127.0.0.1:0")),
+        (&["listen=127.0.0.1:65535"], Some("127.0.0.1:0")),
+        (&["listen=0.0.0.0:8080", "auth.anonymous.subscribe=['#']"], None),
+        (&["listen=127.0.0.1:0", "admin.listen=0.0.0.0:9090"], Some("0.0.0.0:9090")),
+    ] {
+        assert_eq!(admin_listen(set).as_deref(), expected, "{set:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_another_process_has_is_replaced_where_nobody_chose_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut settings = Settings::default();
+    settings.admin.listen = Some(taken.local_addr().expect("an address"));
+    let node = Node::start(settings, Arc::new(MemoryStore::default()), None);
+    assert!(AdminListener::bind(&node, AdminPort::Chosen).is_err(), "it was chosen");
+    let derived = AdminListener::bind(&node, AdminPort::Derived).expect("another one does as well");
+    assert!(
+        derived.is_some_and(|listener| listener.url().is_ok_and(|url| url.starts_with("http://127.0.0.1:")))
+    );
+}
+
+#[tokio::test]
+async fn with_tls_the_port_of_administrators_speaks_nothing_else() {
+    let files = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (files.path().join("a.pem"), files.path().join("b.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("it can be written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("it can be written");
+    let mut settings = Settings::default();
+    settings.admin.listen = Some("127.0.0.1:0".parse().expect("an address"));
+    settings.admin.tls = true;
+    (settings.tls.certificate, settings.tls.key) = (Some(certificate), Some(key));
+    let node = Node::start(settings, Arc::new(MemoryStore::default()), None);
+    let listener = AdminListener::bind(&node, AdminPort::Chosen).expect("it is free").expect("it is wanted");
+    let url = listener.url().expect("an address");
+    let address = url.trim_start_matches("https://").trim_end_matches('/').parse().expect("under https");
+    tokio::spawn(listener.serve(node));
+    let answer = support::exchange(address, b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(!answer.starts_with(b"HTTP/"), "it answers in the clear");
+}
+
+#[tokio::test]
+async fn a_page_of_many_connections_is_the_first_of_them_however_they_are_scattered() {
+    let node = Node::start(Settings::default(), Arc::new(MemoryStore::default()), None);
+    let mut places = Vec::new();
+    for _ in 0..5000 {
+        let dialog =
+            Dialog::new(Language::Native(Format::Json), node.bounds(), String::new(), Arc::default());
+        let outbound = Outbound::new(node.next_connection(), dialog, Carrier::Bytes, None);
+        let holder = Holder { identity: Arc::default(), peer: None, transport: Transport::WebsocketJson };
+        places.push((node.sessions().enter(&outbound, holder), outbound));
+    }
+    let numbers = |page: &[Seen]| page.iter().map(|seen| seen.id.0).collect::<Vec<_>>();
+    let first = node.sessions().page(None, 100, |_| true).await;
+    assert_eq!(numbers(&first), (0..100).collect::<Vec<_>>());
+    let second = node.sessions().page(Some(first[99].id), 100, |seen| seen.id.0 % 2 == 0).await;
+    assert_eq!(numbers(&second), (100..300).step_by(2).collect::<Vec<_>>());
+    places.truncate(50);
+    assert_eq!(numbers(&node.sessions().page(None, 100, |_| true).await), (0..50).collect::<Vec<_>>());
 }
