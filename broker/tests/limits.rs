@@ -219,3 +219,24 @@ async fn who_publishes_too_fast_is_told_when_to_go_on() {
         assert!(!metrics.contains(&format!("bongsu_refused_total{{reason=\"{reason}\"}} 0\n")), "{reason}");
     }
 }
+
+#[tokio::test]
+async fn limits_that_an_operator_changes_hold_for_what_comes_then() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), &["admin.listen=127.0.0.1:0"]);
+    let (clients, admin) = (broker.address, broker.admin.unwrap());
+    let _first = web_socket(connect_from("127.0.0.2", clients).await, clients, None).await.unwrap();
+    let put = move || {
+        let limits = support::http::get(admin, "/v1/limits");
+        let version = limits.header("etag").to_owned();
+        let headers = [("if-match", version.as_str()), ("content-type", "application/json")];
+        let body = r#"{"limits":{"connections_per_address":1}}"#;
+        support::http::ask(admin, "PUT", "/v1/limits", &headers, body)
+    };
+    let answer = tokio::task::spawn_blocking(put).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let begun = std::time::Instant::now();
+    while web_socket(connect_from("127.0.0.2", clients).await, clients, None).await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "the limit does not hold");
+    }
+}
