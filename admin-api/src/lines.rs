@@ -4,18 +4,23 @@
 //! ends with `{"exported":{…}}`; one without that line was cut off. An import takes such lines and also messages by themselves, as publishers
 //! send them: `{"data":…}`. Of a line's place, time, publisher and topic it takes nothing over.
 
+use std::collections::BTreeMap;
+
+use bongsu_protocol::codec::{self, Format};
+use bongsu_protocol::command::Command;
 use bongsu_protocol::message::Message;
 use bongsu_protocol::position::Position;
+use bongsu_protocol::reason::ErrorCode;
 use bongsu_protocol::topic::Topic;
+use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+use crate::error::Error;
 use crate::position::Position as Shown;
-use crate::resources::messages::decode;
 
 /// Bytes of a line, at most: 3 MiB, the largest message in base64, its headers with every character escaped, and what stands around.
 pub const LINE_BYTES_MAX: usize = 3 << 20;
@@ -119,6 +124,25 @@ pub fn read(topic: &Topic, number: u64, line: &[u8]) -> Result<Line, String> {
         };
     }
     Ok(Line::Message(message))
+}
+
+/// Reads the text of an object, without a topic of its own, as a message of this topic.
+pub(crate) fn decode(topic: &Topic, message: &str) -> Result<Message, Error> {
+    let none = || Error::invalid("message", "it is none");
+    let rest = message.trim_start().strip_prefix('{').unwrap_or_default();
+    let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+    let name = serde_json::Value::from(topic.as_str());
+    let frame = format!("{{\"id\":1,\"publish\":{{\"messages\":[{{\"topic\":{name}{comma}{rest}]}}}}");
+    let requests = codec::decode_requests(Format::Json, &Bytes::from(frame));
+    let requests = requests.map_err(|malformed| Error::invalid("message", malformed.to_string()));
+    match requests?.pop().ok_or_else(none)? {
+        Ok(request) => match request.command {
+            Command::Publish(mut messages) => messages.pop().map(|message| message.message).ok_or_else(none),
+            _ => Err(none()),
+        },
+        Err(refused) if refused.error.code == ErrorCode::TooLarge => Err(Error::TooLarge(refused.error.text)),
+        Err(refused) => Err(Error::invalid("message", refused.error.text)),
+    }
 }
 
 /// Whether a line ends an export.

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::extract::State;
 use bongsu_protocol::codec::{self, Format};
-use bongsu_protocol::command::Command;
 use bongsu_protocol::limits::MESSAGE_ID_BYTES_MAX;
 use bongsu_protocol::message::{Delivery, Message as Content, Time};
 use bongsu_protocol::position::Position as Place;
-use bongsu_protocol::reason::ErrorCode;
 use bongsu_protocol::topic::Topic;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,6 +21,7 @@ use super::topics::{Removed, changeable, topic_of};
 use crate::audit::Change;
 use crate::body::{Json, receive_json};
 use crate::error::Error;
+use crate::lines::decode;
 use crate::page::{After, Limit};
 use crate::position::Position;
 use crate::problem::Problem;
@@ -460,25 +459,6 @@ pub(crate) fn content(topic: &Topic, body: &[u8]) -> Result<Content, Problem> {
     let message: NewMessage = serde_json::from_slice(body).map_err(wrong)?;
     let message = serde_json::to_string(&message).map_err(wrong)?;
     Ok(decode(topic, &message)?)
-}
-
-/// Reads the text of an object, without a topic of its own, as a message of this topic.
-pub(crate) fn decode(topic: &Topic, message: &str) -> Result<Content, Error> {
-    let none = || Error::invalid("message", "it is none");
-    let rest = message.trim_start().strip_prefix('{').unwrap_or_default();
-    let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
-    let name = serde_json::Value::from(topic.as_str());
-    let frame = format!("{{\"id\":1,\"publish\":{{\"messages\":[{{\"topic\":{name}{comma}{rest}]}}}}");
-    let requests = codec::decode_requests(Format::Json, &Bytes::from(frame));
-    let requests = requests.map_err(|malformed| Error::invalid("message", malformed.to_string()));
-    match requests?.pop().ok_or_else(none)? {
-        Ok(request) => match request.command {
-            Command::Publish(mut messages) => messages.pop().map(|message| message.message).ok_or_else(none),
-            _ => Err(none()),
-        },
-        Err(refused) if refused.error.code == ErrorCode::TooLarge => Err(Error::TooLarge(refused.error.text)),
-        Err(refused) => Err(Error::invalid("message", refused.error.text)),
-    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
