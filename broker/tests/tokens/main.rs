@@ -181,8 +181,10 @@ async fn a_poll_does_not_wait_past_the_end_of_its_token() {
     ask(broker.address, "POST", "/v1/publish", &[("authorization", &headers)], &seed);
     let headers = bearer(&token("ann", SHORT));
     let body = json!({ "topics": { "room/a": "now" }, "wait_ms": 600_000 }).to_string();
+    let began = now();
     let answer = ask(broker.address, "POST", "/v1/poll", &[("authorization", &headers)], &body);
-    assert!(answer.status < 300, "{answer:?}");
+    assert_eq!(answer.status, 401, "{answer:?}");
+    assert!(now() >= began + SHORT - 2.0, "it was answered when the token ended, and not before");
     let answer = ask(broker.address, "POST", "/v1/poll", &[("authorization", &headers)], &body);
     assert_eq!(answer.status, 401, "{answer:?}");
 }
