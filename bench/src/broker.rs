@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -57,7 +58,7 @@ pub(crate) struct Broker {
     /// Where administrators find it, if the settings ask for that.
     admin: Option<SocketAddr>,
     /// Kept open: the broker greets on it.
-    _stdout: BufReader<ChildStdout>,
+    stdout: Mutex<BufReader<ChildStdout>>,
 }
 
 impl Broker {
@@ -105,7 +106,7 @@ impl Broker {
             let address = url.with_context(|| format!("no port for administrators: {line}"))?;
             admin = Some(address.parse().context("an odd address for administrators")?);
         }
-        Ok(Self { child, address, folder, admin, _stdout: stdout })
+        Ok(Self { child, address, folder, admin, stdout: Mutex::new(stdout) })
     }
 
     /// Ends the broker and starts it again over the same file.
@@ -136,6 +137,18 @@ impl Broker {
     /// Where it listens.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens besides, from the line of its greeting that begins so.
+    pub(crate) fn next_address(&self, beginning: &str) -> anyhow::Result<SocketAddr> {
+        let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut line = String::new();
+            ensure!(stdout.read_line(&mut line)? > 0, "the broker does not say {beginning:?}");
+            if let Some(address) = line.trim().strip_prefix(beginning) {
+                return address.parse().context("the broker listens on an odd address");
+            }
+        }
     }
 
     /// Its process.

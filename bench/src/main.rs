@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "tables on standard output are what this program is for")]
 
+mod abuse;
 mod broker;
 mod connect;
 mod fanout;
@@ -43,6 +44,8 @@ enum Command {
     Connect(connect::ConnectArgs),
     /// Pages of the admin API among a million topics, and among many connections, beside the same among few
     Listing(listing::ListingArgs),
+    /// Somebody misbehaves: the latency of others, beside the same without
+    Abuse(abuse::AbuseArgs),
     /// A bare loop for others to be compared with
     #[command(hide = true)]
     #[command(subcommand)]
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Command::Reconnect(args) => reconnect::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Listing(args) => listing::run(&args),
+        Command::Abuse(args) => abuse::run(&args),
         Command::Floor(kind) => floor::run(&kind),
     }
 }
