@@ -52,7 +52,7 @@ impl Quota {
     pub(super) fn take(&mut self, judged: Judged) -> Arc<Identity> {
         let Judged { identity, hold } = judged;
         self.own = identity.limits;
-        self.hold = hold.or(self.hold.take());
+        self.hold = hold.or_else(|| self.hold.take());
         identity
     }
 
