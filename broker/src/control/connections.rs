@@ -362,10 +362,11 @@ impl Place {
 
     /// Says who has it, once that is known, or once it is known better. Whoever is kept out by now is told so and ends.
     pub fn identify(&self, identity: Arc<Identity>) {
+        let judged = Arc::clone(&identity);
         if let Some(entry) = self.connections.part(self.id).get_mut(&self.id) {
-            entry.holder.identity = Arc::clone(&identity);
+            entry.holder.identity = identity;
         }
-        self.judge(&identity);
+        self.judge(&judged);
     }
 
     /// Whether its holder may stay.
