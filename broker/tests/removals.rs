@@ -90,6 +90,7 @@ async fn until<F: Future<Output = Result<(), String>>>(mut is_so: impl FnMut() -
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads as what it says where it is called")]
 fn is<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{found:?} instead of {expected:?}")) }
 }

@@ -72,7 +72,7 @@ impl Admin {
         };
         let mut nodes = self.others();
         nodes.push(self.this());
-        nodes.sort_by(|a, b| a.key().cmp(&b.key()));
+        nodes.sort_by_key(Other::key);
         let nodes =
             nodes.into_iter().filter(|node| query.node.as_ref().is_none_or(|name| *name == node.name));
         let nodes = nodes.filter(|node| begin.as_ref().is_none_or(|(key, _)| node.key() >= *key));

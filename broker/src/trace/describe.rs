@@ -23,7 +23,7 @@ pub(super) fn heard(dialog: &Dialog, heard: &Heard) -> Vec<What> {
                 let n_requests = requests.len().max(1) as u64;
                 let bytes = body.len() as u64 / n_requests;
                 let describe = |request| match request {
-                    Ok(codec_request) => What::In(request_frame(codec_request, bytes)),
+                    Ok(codec_request) => What::In(request_frame(&codec_request, bytes)),
                     Err(_) => What::In(Frame { kind: "malformed".to_owned(), bytes, ..Frame::default() }),
                 };
                 requests
@@ -73,9 +73,9 @@ pub(super) fn said(said: &Said) -> Vec<What> {
     }
 }
 
-fn request_frame(command: Command, bytes: u64) -> Frame {
+fn request_frame(command: &Command, bytes: u64) -> Frame {
     let n_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    match &command {
+    match command {
         Command::Authenticate(_) => frame("authenticate", n_bytes),
         Command::Subscribe(wanted) => {
             of_topics("subscribe", n_bytes, wanted.iter().map(|subscription| &subscription.filter))

@@ -73,7 +73,7 @@ pub(super) async fn run(args: ConnectionsArgs) -> anyhow::Result<()> {
         Command::List(args) => list(args).await,
         Command::Show { session, api } => {
             let detail: ConnectionDetail = api.get(&format!("/v1/connections/{}", escaped(&session))).await?;
-            api.print(&detail, |detail| table_of(detail))
+            api.print(&detail, table_of)
         }
         Command::Disconnect { session, reason, api } => {
             let path =

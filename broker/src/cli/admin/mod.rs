@@ -28,6 +28,7 @@ use clap::Subcommand;
 
 /// The commands that speak the admin API.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Command {
     /// Show the nodes of the cluster and how each is
     Nodes(nodes::NodesArgs),
