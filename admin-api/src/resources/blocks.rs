@@ -77,6 +77,7 @@ pub struct Block {
 /// How somebody is to be blocked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WantedBlock)]
 pub struct Wanted {
     /// Why, as they are told: at most 256 bytes.
     #[serde(default)]

@@ -111,6 +111,7 @@ pub struct OnePolicy {
 /// A list of policies that somebody wants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WantedPolicies)]
 pub struct Wanted {
     /// The policies in order.
     #[schema(value_type = Vec<Object>)]

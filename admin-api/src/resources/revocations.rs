@@ -68,6 +68,7 @@ pub struct Revocation {
 /// What is to be taken back: `token` or `subject`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = WantedRevocation)]
 pub struct Wanted {
     /// The id of one token.
     #[serde(default)]
