@@ -2,8 +2,6 @@
 
 mod support;
 
-#[path = "support/http.rs"]
-mod http;
 #[path = "support/receiver.rs"]
 mod receiver;
 
@@ -11,7 +9,7 @@ use std::net::SocketAddr;
 
 use receiver::{Does, Receiver};
 use serde_json::{Value, json};
-use support::{Broker, PATIENCE};
+use support::{Broker, PATIENCE, http};
 
 /// An answer with its ETag.
 struct Answer {

@@ -3,8 +3,6 @@
 //! `cargo test -p bongsu --test policies_cluster -- --nocapture` prints the figures of `docs/admin.md`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
-#[path = "support/http.rs"]
-mod http;
 mod support;
 
 use std::collections::BTreeMap;
@@ -15,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bongsu_testkit::{Postgres, Redis};
 use serde_json::{Value, json};
-use support::{Broker, Client, PATIENCE};
+use support::{Broker, Client, PATIENCE, http};
 use tokio::task::JoinHandle;
 
 /// Changes that are timed.

@@ -1,5 +1,6 @@
 //! A receiver of webhooks that behaves as a test wants.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -112,7 +112,7 @@ impl KeyServer {
             for stream in listener.incoming().flatten() {
                 n_asked.fetch_add(1, Ordering::SeqCst);
                 let answer = answer.lock().expect("nobody panics").clone();
-                let _ = serve(stream, &answer);
+                let _ = serve(&stream, &answer);
             }
         });
         server
@@ -136,8 +136,8 @@ impl KeyServer {
     }
 }
 
-fn serve(stream: TcpStream, answer: &str) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, answer: &str) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    (&stream).write_all(answer.as_bytes())
+    (&*stream).write_all(answer.as_bytes())
 }

@@ -141,6 +141,7 @@ fn shown(output: &Output<u32>) -> String {
         Output::Settled(waiter, Err(error)) => format!("{waiter} {error}"),
         Output::Started(id, _) => format!("#{} started", id.0),
         Output::Ended(id, error) => format!("#{} ended {error}", id.0),
+        Output::TokenExpiring => "token expiring".to_owned(),
         Output::Item(id, item) => match item {
             Item::Message(it) => match it.position {
                 Some(position) => format!("#{} {} {position}", id.0, it.topic),
