@@ -1,6 +1,6 @@
 """Runs every check of Schemathesis against the admin API of a node, as an administrator and as nobody, and prints the counts as Node.js does.
 
-`BONGSU_BIN` is the broker. `BONGSU_OPENAPI_EXAMPLES` says how many requests are made up for each operation, 20 by default.
+`BONGSU_BIN` is the broker. `OPENAPI_EXAMPLES` says how many requests are made up for each operation, 20 by default.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def check(node, headers):
     """One run; whether nothing failed."""
     command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", "openapi.json"]
     command += ["--url", node.admin, "--checks", "all", "--continue-on-failure", "--no-color", "--seed", "1"]
-    command += ["--max-examples", os.environ.get("BONGSU_OPENAPI_EXAMPLES", "20"), "--no-shrink"]
+    command += ["--max-examples", os.environ.get("OPENAPI_EXAMPLES", "20"), "--no-shrink"]
     command += ["--generation-database", "none", "--request-timeout", "30", "--exclude-path-regex", ENDLESS]
     # A key that is made up is none of ours: nothing but 401 is due, which the run as nobody sees.
     command += ["--generation-with-security-parameters", "false"]
