@@ -1,15 +1,21 @@
 //! A client that may have nothing any more gets nothing but the goodbye.
 
-use bongsu_protocol::command::{Command, Request, RequestId};
+use std::time::Duration;
+
+use bongsu_protocol::command::{Command, Request, RequestId, Start, Subscription};
 use bongsu_protocol::event::Event;
 use bongsu_protocol::message::{Message, NewMessage, Time};
+use bongsu_protocol::position::Position;
 use bongsu_protocol::reason::{CloseReason, Goodbye};
-use bongsu_protocol::session::{Bounds, Effect, Grants, Outgoing, Session};
+use bongsu_protocol::session::{Bounds, Effect, Grants, LogPage, Outgoing, Session, TopicKind};
 use bongsu_protocol::topic::Topic;
 
+const fn session_bounds() -> Bounds {
+    Bounds { outbox_bytes: 1 << 16, subscriptions: 8, topics: 8, requests_in_flight: 8 }
+}
+
 fn session() -> Session<u8> {
-    let bounds = Bounds { outbox_bytes: 1 << 16, subscriptions: 8, topics: 8, requests_in_flight: 8 };
-    let mut session = Session::new(bounds, Grants::everything());
+    let mut session = Session::new(session_bounds(), Grants::everything());
     let topic = Topic::parse("a").expect("a topic");
     let message = NewMessage { topic, message: Message::default(), expect: None };
     for (id, command) in [(1, Command::Ping), (2, Command::Publish(vec![message]))] {
@@ -60,4 +66,25 @@ fn one_that_is_sent_away_gets_what_waits() {
     let mut session = session();
     session.close(Goodbye::new(CloseReason::Kicked, ""));
     assert_eq!(said(&mut session), [None, Some(CloseReason::Kicked)]);
+}
+
+#[test]
+fn a_page_that_was_asked_for_before_a_goodbye_is_not_handed_out_after_it() {
+    for end in [Session::expel, Session::close] {
+        let mut session = Session::new(session_bounds(), Grants::everything());
+        let filter: bongsu_protocol::topic::TopicFilter = Topic::parse("a").expect("a topic").into();
+        let wanted = Subscription { filter: filter.clone(), from: Start::Earliest, seen: Vec::new() };
+        session.handle(Time(0), Ok(Request { id: RequestId(1), command: Command::Subscribe(vec![wanted]) }));
+        session.watched(&filter, TopicKind::Durable, Time(0));
+        session.poll(Duration::ZERO);
+        let is_read = |effect| matches!(effect, Effect::Read { .. });
+        assert!(std::iter::from_fn(|| session.poll_effect()).any(is_read));
+        end(&mut session, blocked());
+        let (first, head) = (Position::new(1, 1), Position::new(1, 2));
+        let items = vec![(first, 1, 1), (head, 1, 2)];
+        session.read_done(Duration::ZERO, Ok(LogPage { items, first, end: head, head }));
+        session.poll(Duration::ZERO);
+        assert_eq!(said(&mut session), [Some(CloseReason::Forbidden)]);
+        assert!(!session.wants_poll() && session.poll_timeout().is_none());
+    }
 }

@@ -340,6 +340,7 @@ impl<D: Clone> Session<D> {
     pub fn close(&mut self, goodbye: Goodbye) {
         if !self.is_closing() {
             self.closing = Some(goodbye.reason);
+            self.stop_reading();
             self.outbox.push_event(Event::Goodbye(goodbye));
             self.effects.push_back(Effect::Close);
         }

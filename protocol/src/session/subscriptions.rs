@@ -332,6 +332,9 @@ impl<D: Clone> Session<D> {
 
     /// The feed of all topics may have lost anything until now.
     pub fn interrupt(&mut self) {
+        if self.is_closing() {
+            return;
+        }
         let Subscriptions { readers, behind, all_pause, .. } = &mut self.subscriptions;
         *all_pause = false;
         let n_before = behind.len();
@@ -371,6 +374,10 @@ impl<D: Clone> Session<D> {
     /// The answer to [`Effect::Read`]. A failed read is asked again after a pause; a subscription that waited for it fails.
     pub fn read_done(&mut self, now: cursor::Time, result: Result<LogPage<D>, Error>) {
         let Some(topic) = self.subscriptions.reading.take() else { return };
+        if self.is_closing() {
+            // What was asked before the goodbye; nothing follows that.
+            return;
+        }
         let Some(reader) = self.subscriptions.readers.get_mut(&topic) else { return };
         match result {
             Ok(page) => {
@@ -453,8 +460,17 @@ impl<D: Clone> Session<D> {
         is_idle && self.outbox.is_empty() && all.iter().all(|entry| entry.opening.is_none())
     }
 
+    /// Serves no reader any more: nothing follows a goodbye.
+    pub(super) fn stop_reading(&mut self) {
+        self.subscriptions.blocked = VecDeque::new();
+        self.subscriptions.behind = VecDeque::new();
+    }
+
     /// Lists a reader that is not at the head where it will be served; one that is at the head is left alone.
     fn list(&mut self, topic: &Topic) {
+        if self.is_closing() {
+            return;
+        }
         let Subscriptions { readers, blocked, behind, all_pause, .. } = &mut self.subscriptions;
         let Some(reader) = readers.get_mut(topic) else { return };
         if reader.listed || reader.is_idle() {
