@@ -55,7 +55,7 @@ async fn the_administrators_port_tells_how_the_node_is_and_takes_no_clients() {
     ] {
         assert!(metrics.contains(line), "no {line:?} in {metrics}");
     }
-    for path in ["/", "/v1/ws"] {
+    for path in ["/v1/ws", "/v1/publish", "/sockjs/info"] {
         assert!(get(admin, path).await.starts_with("HTTP/1.1 404 "), "{path}");
     }
     assert!(Client::connect(admin).await.is_err(), "it took a client");
