@@ -24,8 +24,9 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// How late a message may be whose frame was lost, while all is well otherwise.
 const TAIL: Duration = Duration::from_secs(1);
 
-/// Store calls of one node in a minute of silence. Retention asks for its logs once a minute.
-const QUIET_CALLS_MAX: u64 = 200;
+/// Store calls of one node in a minute of silence: about one a second for each of what changed, commands, removals and all registers together,
+/// and what retention asks once a minute.
+const QUIET_CALLS_MAX: u64 = 330;
 
 thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };

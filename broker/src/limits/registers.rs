@@ -21,8 +21,11 @@ pub const POLICY_NAME_BYTES_MAX: usize = 64;
 /// Levels of objects and lists in a policy: 4, more than any setting of one has. A deeper one is refused before it is looked at.
 pub const POLICY_DEPTH_MAX: usize = 4;
 
-/// How often a node looks for another version of a register though nobody told it of one: every 800 ms, so that with the look itself a
-/// change holds everywhere within a second. A look reads nothing but a log's head where nothing changed.
+/// Registers that a node looks at: 1,000. There are as many as stand in the code, fewer than ten.
+pub const REGISTERS_MAX: usize = 1000;
+
+/// How often a node looks for other versions of registers though nobody told it of any: every 800 ms, so that with the look itself a
+/// change holds everywhere within a second. One look lists the newest versions of all registers.
 pub const REGISTER_INTERVAL: Duration = Duration::from_millis(800);
 
 /// How often a change is tried again where another node was faster each time. After that it is refused; each round somebody's succeeds.

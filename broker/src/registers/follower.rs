@@ -1,38 +1,42 @@
 //! Follows the log of one register.
 
+use std::collections::HashMap;
 use std::sync::Weak;
 
 use bongsu_persistence::store::Error;
+use bongsu_protocol::position::Position;
+use bongsu_protocol::topic::Topic;
+use tokio::sync::watch;
 
 use super::log::Found;
+use super::lookout::Heads;
 use super::{Document, Inner, Versioned};
-use crate::bus::Listener;
-use crate::limits::REGISTER_INTERVAL;
 use crate::metrics::METRICS;
 
 /// Follows until nobody has a handle of the register any more.
-pub(super) async fn follow<T: Document>(register: Weak<Inner<T>>, mut bell: Listener) {
-    let mut is_failing = false;
+pub(super) async fn follow<T: Document>(register: Weak<Inner<T>>, mut heads: watch::Receiver<Heads>) {
     while let Some(register) = register.upgrade() {
-        match register.look().await {
-            Ok(()) => is_failing = false,
-            Err(error) => {
-                if !std::mem::replace(&mut is_failing, true) {
-                    let register = register.log.topic.as_str();
-                    tracing::warn!(%error, register, "changes of a register cannot be read; they will be");
-                }
-            }
+        let heads_now = heads.borrow_and_update().clone();
+        if heads_now.is_some_and(|heads| register.is_at(&heads)) {
+            register.looked.send_replace(true);
+        } else if let Err(error) = register.look().await {
+            // That the store is away, the lookout says once.
+            let register = register.log.topic.as_str();
+            tracing::debug!(%error, register, "a register cannot be read; it will be");
         }
         drop(register);
-        tokio::select! {
-            biased;
-            () = bell.rung() => {}
-            () = tokio::time::sleep(REGISTER_INTERVAL) => {}
+        if heads.changed().await.is_err() {
+            return;
         }
     }
 }
 
 impl<T: Document> Inner<T> {
+    /// Whether nothing is newer than what is known.
+    fn is_at(&self, heads: &HashMap<Topic, Position>) -> bool {
+        heads.get(&self.log.topic).copied().unwrap_or_default() == self.newest.borrow().head
+    }
+
     /// Looks at the log once, and takes up what is newer there.
     pub(super) async fn look(&self) -> Result<(), Error> {
         let known = self.newest.borrow().clone();

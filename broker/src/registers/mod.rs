@@ -16,6 +16,7 @@
 mod change;
 mod follower;
 mod log;
+mod lookout;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub use change::ChangeError;
 pub use log::Version;
 
 use log::Log;
+use lookout::Heads;
 
 /// What the names of registers' logs begin with.
 pub const PREFIX: &str = "$register/";
@@ -54,6 +56,7 @@ pub struct Registers {
     bell: Bell,
     /// Of each register that was opened, whether it was looked at.
     looked: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
+    heads: watch::Receiver<Heads>,
 }
 
 /// A document that every node follows, for as long as a handle of it is there. Cheap to clone.
@@ -97,7 +100,10 @@ impl Registers {
             // Not waited for: without the bus, changes are found by looking.
             tokio::spawn(async move { bus.subscribe(vec![CONTROL_CHANNEL.into()]).await });
         }
-        Self { store: Arc::clone(store), bus: bus.cloned(), bell: bell.clone(), looked: Arc::default() }
+        let (sender, heads) = watch::channel(None);
+        tokio::spawn(lookout::look_out(Arc::clone(store), sender, bell.listen()));
+        let (store, bus, bell) = (Arc::clone(store), bus.cloned(), bell.clone());
+        Self { store, bus, bell, looked: Arc::default(), heads }
     }
 
     /// Opens a register, and follows it from now on. Its name is one or more levels of a topic. To be opened once, and shared.
@@ -116,7 +122,7 @@ impl Registers {
         });
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         looked.push(inner.looked.subscribe());
-        tokio::spawn(follower::follow(Arc::downgrade(&inner), self.bell.listen()));
+        tokio::spawn(follower::follow(Arc::downgrade(&inner), self.heads.clone()));
         Register(inner)
     }
 
