@@ -48,7 +48,8 @@ export class Broker {
       this.#process.once("exit", (code) => reject(new Error(`the broker ended with ${code} before it listened`)));
       createInterface({ input: this.#process.stdout }).on("line", (line) => {
         const [, kind, address] = ADDRESS.exec(line) ?? [];
-        if (kind) found[kind] = address;
+        // The first one is that of clients; the administrators' follows.
+        if (kind) found[kind] ??= address;
         if (found.http && found.stomp) resolve();
       });
     });

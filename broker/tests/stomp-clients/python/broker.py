@@ -53,7 +53,8 @@ class Broker:
         found = {}
         for line in self._process.stdout:
             for kind, port in ADDRESS.findall(line):
-                found[kind] = int(port)
+                # The first one is that of clients; the administrators' follows.
+                found.setdefault(kind, int(port))
             if len(found) == 2:
                 break
         self.http, self.stomp = found["http"], found["stomp"]
