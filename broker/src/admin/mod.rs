@@ -1,6 +1,6 @@
 //! What administrators see of the cluster and do to it: the traits of `bongsu-admin-api`, as this node answers them.
 //!
-//! What concerns all nodes is asked of each of them, this one among them, and put together; see [`others`]. A node answers the others'
+//! What concerns all nodes is asked of each of them, this one among them, and put together; see `others`. A node answers the others'
 //! questions by [`answer`], on the port for nodes only.
 //!
 //! | module | what it holds |

@@ -5,7 +5,7 @@
 //! is back, each command once and in order, and what a command says holds however late it is heard: a kick is for the sessions that had
 //! begun when it was issued.
 //!
-//! Whom they keep out is a document of its own, [`access`](crate::access): with every change of it, what has a place here and is kept out
+//! Whom they keep out is a document of its own, [`access`](mod@crate::access): with every change of it, what has a place here and is kept out
 //! by it ends.
 //!
 //! A node that starts has no sessions that earlier kicks could mean; it waits for [`Control::caught_up`] before it takes any.
