@@ -54,16 +54,21 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// The same for bodies that are read by something else: the bytes of one that says that it is JSON.
+/// The same for bodies that are read by something else: the bytes of one that says that it is JSON, and begins as an object does. A list
+/// would be taken for the members of one in their order.
 ///
 /// # Errors
-/// 415, and those of [`receive`].
+/// 415, 400 where it is no object, and those of [`receive`].
 pub async fn receive_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if !is_json(headers) {
         let detail = "this takes a body with Content-Type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
     }
-    receive(body).await
+    let body = receive(body).await?;
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::bad_request("the body is wrong: it takes a JSON object"));
+    }
+    Ok(body)
 }
 
 /// Receives a whole body of at most [`BODY_BYTES_MAX`], within [`BODY_TIMEOUT`].

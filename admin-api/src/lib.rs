@@ -24,6 +24,7 @@ pub mod error;
 pub mod etag;
 pub mod gatekeeper;
 pub mod lines;
+pub mod number;
 pub mod page;
 pub mod position;
 pub mod problem;
@@ -31,6 +32,7 @@ pub mod query;
 pub mod resources;
 pub mod role;
 pub mod route;
+pub mod schema;
 pub mod time;
 
 pub use actor::Actor;

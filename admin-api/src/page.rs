@@ -8,6 +8,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::error::Error;
+use crate::number::Whole;
 
 /// Entries of a page, at most: 1,000, some hundred KiB of the largest ones.
 pub const PAGE_MAX: u16 = 1000;
@@ -41,7 +42,9 @@ impl Default for Limit {
 
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = u16::deserialize(deserializer).ok().filter(|number| (1..=PAGE_MAX).contains(number));
+        let number = Whole::deserialize(deserializer).ok();
+        let number = number.and_then(|Whole(number)| u16::try_from(number).ok());
+        let number = number.filter(|number| (1..=PAGE_MAX).contains(number));
         number.map(Self).ok_or_else(|| D::Error::custom("`limit` takes 1 to 1000"))
     }
 }
@@ -102,7 +105,8 @@ impl PartialSchema for After {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .max_length(Some(CURSOR_BYTES_MAX))
-            .pattern(Some("^[A-Za-z0-9_-]*$"))
+            // Base64 without padding, whose last digit has no bits too many.
+            .pattern(Some("^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?$"))
             .into()
     }
 }

@@ -31,10 +31,10 @@ pub struct Document<'a> {
     #[schema(example = "about:blank")]
     r#type: &'static str,
     /// The status in words.
-    #[schema(example = "Bad Request")]
+    #[schema(example = "Unprocessable Entity")]
     title: &'a str,
     /// The status.
-    #[schema(example = 400, minimum = 400, maximum = 599)]
+    #[schema(example = 422, minimum = 400, maximum = 599)]
     status: u16,
     /// For programs: one of `bad_request`, `invalid`, `unauthenticated`, `forbidden`, `not_found`, `method_not_allowed`, `conflict`, `changed`,
     /// `condition_required`, `too_large`, `media_type`, `timeout`, `rate_limited`, `unsupported`, `unavailable`, `internal`.
@@ -122,7 +122,7 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         let (status, code) = match &error {
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Error::Invalid { .. } => (StatusCode::BAD_REQUEST, "invalid"),
+            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Error::Changed(_) => (StatusCode::PRECONDITION_FAILED, "changed"),
             Error::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Error::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),

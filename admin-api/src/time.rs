@@ -78,7 +78,11 @@ impl PartialSchema for Timestamp {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-            .description(Some("A moment, as RFC 3339 writes it; answers are in UTC with milliseconds."))
+            // From 1970 on.
+            .pattern(Some("^(19[7-9][0-9]|[2-9][0-9]{3})-"))
+            .description(Some(
+                "A moment from 1970 on, as RFC 3339 writes it; answers are in UTC with milliseconds.",
+            ))
             .examples(["2026-11-22T15:04:05.123Z"])
             .into()
     }

@@ -102,7 +102,7 @@ async fn policies_are_judged_like_the_settings_and_changed_only_as_they_were_see
             ("PUT", "/v1/policies", &[("if-match", made.tag.as_str())][..]),
         ] {
             let refused = ask(admin, method, path, headers, Some(wrong.clone()));
-            assert_eq!((refused.status, &refused.body["code"]), (400, &json!("invalid")), "{method} {path}");
+            assert_eq!((refused.status, &refused.body["code"]), (422, &json!("invalid")), "{method} {path}");
             let places: Vec<_> =
                 refused.body["errors"].as_array().unwrap().iter().map(|fault| fault["at"].clone()).collect();
             assert_eq!(places.len(), 2, "{}", refused.body);
@@ -117,8 +117,8 @@ async fn policies_are_judged_like_the_settings_and_changed_only_as_they_were_see
         let put = |path: &str, body: Value| ask(admin, "PUT", path, &[], Some(body));
         assert_eq!(put("/v1/policies/c?before=b", json!({ "filter": "c" })).body["place"], 1);
         assert_eq!(put("/v1/policies/a", json!({ "filter": "a" })).body["place"], 0);
-        assert_eq!(put("/v1/policies/d?before=z", json!({ "filter": "d" })).status, 400);
-        assert_eq!(put("/v1/policies/d", json!({ "name": "e", "filter": "d" })).status, 400);
+        assert_eq!(put("/v1/policies/d?before=z", json!({ "filter": "d" })).status, 422);
+        assert_eq!(put("/v1/policies/d", json!({ "name": "e", "filter": "d" })).status, 422);
         assert_eq!(ask(admin, "DELETE", "/v1/policies/z", &[], None).status, 404);
         let names = |list: &Value| -> Vec<Value> {
             list["policies"].as_array().unwrap().iter().map(|policy| policy["name"].clone()).collect()
@@ -179,7 +179,7 @@ async fn a_limit_holds_for_what_begins_then() {
             ask(admin, "PUT", "/v1/limits", &[("if-match", tag)], Some(json!({ "limits": limits })))
         };
         let refused = put(json!({ "history_reads": 3 }), &limits.tag);
-        assert_eq!(refused.status, 400);
+        assert_eq!(refused.status, 422);
         assert!(refused.body["detail"].as_str().unwrap().contains("from a node's start"), "{}", refused.body);
         let made = put(json!({ "subscriptions_per_connection": 1 }), &limits.tag);
         assert_eq!(
@@ -227,7 +227,7 @@ async fn a_key_is_shown_once_and_is_none_when_it_was_revoked() {
         assert_eq!(ask(admin, "DELETE", "/v1/keys/deploy", &[root], None).status, 204);
         assert_eq!(ask(admin, "GET", "/v1/whoami", &[deploy], None).status, 401);
         let past = json!({ "role": "viewer", "expires": "2020-01-01T00:00:00Z" });
-        assert_eq!(ask(admin, "PUT", "/v1/keys/old", &[root], Some(past)).status, 400);
+        assert_eq!(ask(admin, "PUT", "/v1/keys/old", &[root], Some(past)).status, 422);
     })
     .await;
 }
@@ -241,7 +241,7 @@ async fn every_change_is_in_the_audit_log_with_what_it_changed() {
             assert_eq!(put.status, status);
         }
         // What is wrong is refused before anything is written down; what is not there is a failed change.
-        assert_eq!(ask(admin, "PUT", "/v1/policies/p", &[], Some(json!({}))).status, 400);
+        assert_eq!(ask(admin, "PUT", "/v1/policies/p", &[], Some(json!({}))).status, 422);
         assert_eq!(ask(admin, "DELETE", "/v1/keys/nobody", &[], None).status, 404);
 
         let audit = get(admin, "/v1/audit");
@@ -271,7 +271,7 @@ async fn every_change_is_in_the_audit_log_with_what_it_changed() {
         assert_eq!((page["records"].as_array().unwrap().len(), &page["next"]), (1, &Value::Null));
         assert_eq!(get(admin, "/v1/audit?actor=nobody")["records"], json!([]));
         assert_eq!(get(admin, "/v1/audit?since=2999-01-01T00:00:00Z")["records"], json!([]));
-        assert_eq!(ask(admin, "GET", "/v1/audit?after=eA", &[], None).status, 400);
+        assert_eq!(ask(admin, "GET", "/v1/audit?after=eA", &[], None).status, 422);
     })
     .await;
 }
@@ -315,9 +315,9 @@ async fn how_webhooks_went_is_told_and_dead_letters_go_once_more() {
         assert!(webhook["dead_letters"].as_u64().unwrap() > 0);
         assert!(!webhook["url"].as_str().unwrap().contains("from="), "{webhook}");
         let redeliver = |body: Value| ask(admin, "POST", "/v1/webhooks/billing/redeliver", &[], Some(body));
-        assert_eq!(redeliver(json!({ "topic": "orders/7" })).status, 400);
+        assert_eq!(redeliver(json!({ "topic": "orders/7" })).status, 422);
         assert_eq!(redeliver(json!({ "topic": "orders/7", "offset": 9 })).status, 404);
-        assert_eq!(redeliver(json!({ "topic": "$audit", "offset": 1 })).status, 400);
+        assert_eq!(redeliver(json!({ "topic": "$audit", "offset": 1 })).status, 422);
         let one = redeliver(json!({ "topic": "orders/7", "offset": 1 })).body;
         let dead = redeliver(json!({ "dead_letters_after": 0 })).body;
         assert_eq!((&one["deliveries"][0]["outcome"], &dead["next"]), (&json!("delivered"), &Value::Null));

@@ -18,6 +18,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::Subject;
 use crate::time::Timestamp;
 
 /// Users who are kept out.
@@ -81,6 +82,7 @@ pub struct Block {
 pub struct Wanted {
     /// Why, as they are told: at most 256 bytes.
     #[serde(default)]
+    #[schema(max_length = 256)]
     pub reason: String,
     /// Until when; without it, until somebody deletes the block.
     #[serde(default)]
@@ -132,7 +134,7 @@ async fn list(State(control): State<Shared>, Query(pages): Query<Pages>) -> Resu
 
 /// The block of a user
 #[utoipa::path(get, path = "/v1/blocks/{subject}", operation_id = "get_block", tag = "access",
-    params(("subject" = String, Path, description = "Whom tokens name so."), query::None),
+    params(("subject" = Subject, Path, description = "Whom tokens name so."), query::None),
     responses((status = 200, description = "The block, with its version as `ETag`.", body = Block)))]
 async fn show(
     State(control): State<Shared>,
@@ -148,7 +150,7 @@ async fn show(
 /// Their sessions end on this node before this returns, and on every other one within a second; no token lets them in. The same block once
 /// more changes nothing.
 #[utoipa::path(put, path = "/v1/blocks/{subject}", operation_id = "put_block", tag = "access",
-    params(("subject" = String, Path, description = "Whom tokens name so."), query::None),
+    params(("subject" = Subject, Path, description = "Whom tokens name so."), query::None),
     request_body = Wanted, responses((status = 200, description = "The block.", body = Block)))]
 async fn put(
     State(control): State<Shared>,
@@ -168,7 +170,7 @@ async fn put(
 
 /// Let a user in again
 #[utoipa::path(delete, path = "/v1/blocks/{subject}", operation_id = "delete_block", tag = "access",
-    params(("subject" = String, Path, description = "Whom tokens name so."), query::None),
+    params(("subject" = Subject, Path, description = "Whom tokens name so."), query::None),
     responses((status = 204, description = "They may come.")))]
 async fn delete(
     State(control): State<Shared>,

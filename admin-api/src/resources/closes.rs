@@ -14,6 +14,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::role::Role;
 use crate::route::Route;
+use crate::schema::Line;
 use crate::time::Timestamp;
 
 /// What each node remembers of the connections that ended last.
@@ -31,10 +32,13 @@ pub trait Closes {
 #[into_params(parameter_in = Query)]
 pub struct ClosesQuery {
     /// Those of this subject; the empty one is that of all anonymous clients.
+    #[param(value_type = Option<Line>)]
     pub subject: Option<String>,
     /// That of this session.
+    #[param(value_type = Option<Line>)]
     pub session: Option<String>,
     /// Those that ended for this reason, such as `slow_reader`.
+    #[param(value_type = Option<Line>)]
     pub reason: Option<String>,
     /// What `next` of the page before says.
     pub after: Option<After>,

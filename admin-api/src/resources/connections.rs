@@ -18,6 +18,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{Address, Line, TopicName, TransportName, Word};
 use crate::time::Timestamp;
 
 /// Bytes of a reason that an operator gives, at most: 200, of which a client of WebSocket sees the first hundred.
@@ -78,15 +79,19 @@ pub struct ConnectionFilter {
 #[into_params(parameter_in = Query)]
 pub struct ConnectionsQuery {
     /// Those of this subject; the empty one is that of all anonymous clients.
+    #[param(value_type = Option<Line>)]
     pub subject: Option<String>,
     /// Those from this address.
-    #[param(value_type = Option<String>, example = "10.0.0.7")]
+    #[param(value_type = Option<Address>, example = "10.0.0.7")]
     pub address: Option<IpAddr>,
     /// Those over this transport, such as `websocket-json`.
+    #[param(value_type = Option<TransportName>)]
     pub transport: Option<String>,
     /// Those that read this topic.
+    #[param(value_type = Option<TopicName>)]
     pub topic: Option<String>,
     /// Those of the node with this name.
+    #[param(value_type = Option<Line>)]
     pub node: Option<String>,
     /// What `next` of the page before says.
     pub after: Option<After>,
@@ -218,7 +223,7 @@ pub struct Told {
 #[into_params(parameter_in = Query)]
 struct ReasonQuery {
     /// What the client is told, and what stands in the audit log: at most 200 bytes.
-    #[param(max_length = 200)]
+    #[param(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -258,7 +263,7 @@ async fn list(
 ///
 /// With its subscriptions, the topics that it reads and how far it is behind.
 #[utoipa::path(get, path = "/v1/connections/{session}", operation_id = "get_connection", tag = "connections",
-    params(("session" = String, Path, description = "The name of its session."), query::None),
+    params(("session" = Word, Path, description = "The name of its session."), query::None),
     responses((status = 200, description = "The connection.", body = ConnectionDetail)))]
 async fn inspect(
     State(control): State<Shared>,
@@ -272,7 +277,7 @@ async fn inspect(
 ///
 /// Its client is told the reason and not to come back at once. It ends within a second of the answer.
 #[utoipa::path(delete, path = "/v1/connections/{session}", operation_id = "disconnect_connection", tag = "connections",
-    params(("session" = String, Path, description = "The name of its session."), ReasonQuery),
+    params(("session" = Word, Path, description = "The name of its session."), ReasonQuery),
     responses((status = 204, description = "It ends.")))]
 async fn disconnect(
     State(control): State<Shared>,

@@ -16,6 +16,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::Name;
 use crate::time::Timestamp;
 
 /// Keys of administrators.
@@ -124,7 +125,7 @@ async fn list(State(control): State<Shared>, _: Query<query::None>) -> Result<Js
 
 /// One key
 #[utoipa::path(get, path = "/v1/keys/{name}", operation_id = "get_key", tag = "keys",
-    params(("name" = String, Path, description = "The key's name."), query::None),
+    params(("name" = Name, Path, description = "The key's name."), query::None),
     responses((status = 200, description = "The key, without its secret.", body = Key)))]
 async fn show(
     State(control): State<Shared>,
@@ -140,7 +141,7 @@ async fn show(
 /// Its secret is in this answer and nowhere else. One of the same name is replaced, at once and on every node within a second; with
 /// `If-None-Match: *` that is refused.
 #[utoipa::path(put, path = "/v1/keys/{name}", operation_id = "put_key", tag = "keys",
-    params(("name" = String, Path, description = "Letters, digits, `-`, `_` and `.`, at most 64."), query::None),
+    params(("name" = Name, Path, description = "Letters, digits, `-`, `_` and `.`, at most 64."), query::None),
     request_body = WantedKey, responses((status = 200, description = "The key and its secret.", body = NewKey)))]
 async fn put(
     State(control): State<Shared>,
@@ -164,7 +165,7 @@ async fn put(
 
 /// Revoke a key
 #[utoipa::path(delete, path = "/v1/keys/{name}", operation_id = "delete_key", tag = "keys",
-    params(("name" = String, Path, description = "The key's name."), query::None),
+    params(("name" = Name, Path, description = "The key's name."), query::None),
     responses((status = 204, description = "It is gone.")))]
 async fn delete(
     State(control): State<Shared>,

@@ -16,6 +16,7 @@ use crate::problem::Problem;
 use crate::query::{self, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::Tag;
 use crate::time::Timestamp;
 
 /// Limits that operators change.
@@ -89,7 +90,8 @@ async fn show(
 ///
 /// They hold on this node when this returns, and on every other one within a second, for what begins then. `If-Match` with the version that
 /// you have seen is required.
-#[utoipa::path(put, path = "/v1/limits", operation_id = "put_limits", tag = "limits", params(query::None),
+#[utoipa::path(put, path = "/v1/limits", operation_id = "put_limits", tag = "limits",
+    params(query::None, ("If-Match" = Tag, Header, description = "The version that you have seen.")),
     request_body = WantedLimits, responses((status = 200, description = "The new version.", body = LimitList)))]
 async fn put(
     State(control): State<Shared>,

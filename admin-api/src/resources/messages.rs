@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::extract::State;
 use bongsu_protocol::codec::{self, Format};
-use bongsu_protocol::limits::MESSAGE_ID_BYTES_MAX;
+use bongsu_protocol::limits::{INTEGER_MAX, MESSAGE_ID_BYTES_MAX};
 use bongsu_protocol::message::{Delivery, Message as Content, Time};
 use bongsu_protocol::position::Position as Place;
 use bongsu_protocol::topic::Topic;
@@ -14,7 +14,9 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use super::topics::{Removed, changeable, topic_of};
@@ -22,12 +24,14 @@ use crate::audit::Change;
 use crate::body::{Json, receive_json};
 use crate::error::Error;
 use crate::lines::decode;
+use crate::number::Whole;
 use crate::page::{After, Limit};
 use crate::position::Position;
 use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, Base64, IdempotencyKey, MediaType, MessageId, NewId, TopicName};
 use crate::time::Timestamp;
 
 /// What is known of messages.
@@ -225,19 +229,20 @@ pub struct Published {
 pub struct Republish {
     /// The topic; without it, the message's own.
     #[serde(default)]
+    #[schema(value_type = Option<TopicName>)]
     pub to: Option<String>,
     /// The id of the new message, which makes a retry safe. Without it, it has none.
     #[serde(default)]
+    #[schema(value_type = Option<MessageId>)]
     pub id: Option<String>,
 }
 
-/// A message to be published, as the JSON protocol has it: one of `data`, `text` and `bytes`, or none for an empty payload.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+/// A message to be published, as the JSON protocol has it: with one of `data`, `text` and `bytes`.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewMessage {
     /// A payload that is JSON.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// A payload that is text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,21 +261,51 @@ struct NewMessage {
     id: Option<String>,
 }
 
+impl PartialSchema for NewMessage {
+    fn schema() -> RefOr<Schema> {
+        let any = ObjectBuilder::new().schema_type(SchemaType::AnyValue);
+        let common = || {
+            [
+                ("type", schema::or_null::<MediaType>()),
+                ("headers", schema::headers().into()),
+                ("id", schema::or_null::<NewId>()),
+            ]
+        };
+        let shape = |title: &str, payload: (&'static str, RefOr<Schema>)| {
+            let others = ["text", "bytes"].into_iter().filter(|other| *other != payload.0);
+            let others: Vec<_> = others.map(|other| (other, schema::null())).chain(common()).collect();
+            schema::shape(title, [payload], others)
+        };
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let shapes = [
+            shape("JSON", ("data", any.into())),
+            shape("text", ("text", text.into())),
+            shape("bytes", ("bytes", schema::of::<Base64>())),
+        ];
+        schema::one_of(
+            "A message: its payload as one of `data` (JSON), `text` and `bytes` (in base64).",
+            shapes,
+        )
+    }
+}
+
+impl ToSchema for NewMessage {}
+
 /// The parameters of a list of messages. Of `from`, `since`, `before` and `after` there is one at most.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Parameters {
     /// `earliest` or an offset: from there on, oldest first. `latest`, as without it: from the newest, newest first.
-    #[param(pattern = "^(earliest|latest|[0-9]{1,16})$", example = "earliest")]
+    #[param(pattern = "^(earliest|latest|[0-8]?[0-9]{1,15})$", example = "earliest")]
     from: Option<String>,
     /// From the first message of this time or later, oldest first.
     since: Option<Timestamp>,
     /// From the message before this offset, newest first.
-    before: Option<u64>,
+    before: Option<Whole>,
     /// Only messages that have this text, letter by letter, in payload, headers, id, publisher or content type. A request looks at a bounded
     /// number of messages, and `next` says where to go on.
-    #[param(min_length = 1, max_length = 256)]
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     search: Option<String>,
     /// `next` of the page before.
     after: Option<After>,
@@ -291,15 +326,15 @@ impl Parameters {
         if let Some(Timestamp(time)) = self.since {
             return Ok(StartAt::Since(time));
         }
-        if let Some(before) = self.before {
+        if let Some(Whole(before)) = self.before {
             return Ok(StartAt::Before(before));
         }
         match self.from.as_deref() {
             None | Some("latest") => Ok(StartAt::Latest),
             Some("earliest") => Ok(StartAt::Earliest),
             Some(offset) => {
-                let offset =
-                    offset.parse().ok().filter(|offset| *offset <= bongsu_protocol::limits::INTEGER_MAX);
+                let is_short = offset.len() <= 16 && offset.bytes().all(|byte| byte.is_ascii_digit());
+                let offset = offset.parse().ok().filter(|offset| *offset <= INTEGER_MAX && is_short);
                 offset
                     .map(StartAt::Offset)
                     .ok_or_else(|| Error::invalid("from", "it takes earliest, latest or an offset"))
@@ -345,7 +380,7 @@ pub(crate) fn routes() -> Vec<Route<Shared>> {
 ///
 /// Newest first, or oldest first from a place or a time on; all of them, or those that have a text.
 #[utoipa::path(get, path = "/v1/topics/{topic}/messages", operation_id = "list_messages", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), Parameters),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), Parameters),
     responses((status = 200, description = "A page of messages.", body = MessageList)))]
 async fn list(
     State(control): State<Shared>,
@@ -363,12 +398,12 @@ async fn list(
 
 /// One message
 #[utoipa::path(get, path = "/v1/topics/{topic}/messages/{offset}", operation_id = "show_message", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."),
-        ("offset" = u64, Path, description = "The message's offset."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."),
+        ("offset" = Whole, Path, description = "The message's offset."), query::None),
     responses((status = 200, description = "The message.", body = Message)))]
 async fn show(
     State(control): State<Shared>,
-    Path((topic, offset)): Path<(String, u64)>,
+    Path((topic, Whole(offset))): Path<(String, Whole)>,
     _: Query<query::None>,
 ) -> Result<Json<Message>, Problem> {
     let topic = topic_of(&topic)?;
@@ -379,8 +414,8 @@ async fn show(
 ///
 /// With `Idempotency-Key`, or an `id`, a retry is safe: the same key gives the same answer, marked as a duplicate.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages", operation_id = "publish_message", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), query::None,
-        ("Idempotency-Key" = Option<String>, Header, description = "The message's id, which makes a retry safe.")),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), query::None,
+        ("Idempotency-Key" = Option<IdempotencyKey>, Header, description = "The message's id, which makes a retry safe.")),
     request_body = NewMessage,
     responses((status = 200, description = "It was published.", body = Published)))]
 async fn publish(
@@ -411,14 +446,14 @@ async fn publish(
 ///
 /// With its content, on its own topic or another one; the header `republished-from` says where it is from.
 #[utoipa::path(post, path = "/v1/topics/{topic}/messages/{offset}/republish", operation_id = "republish_message", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."),
-        ("offset" = u64, Path, description = "The message's offset."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."),
+        ("offset" = Whole, Path, description = "The message's offset."), query::None),
     request_body = Republish,
     responses((status = 200, description = "It was published.", body = Published)))]
 async fn republish(
     State(control): State<Shared>,
     asked: Asked,
-    Path((topic, offset)): Path<(String, u64)>,
+    Path((topic, Whole(offset))): Path<(String, Whole)>,
     _: Query<query::None>,
     Json(wanted): Json<Republish>,
 ) -> Result<Json<Published>, Problem> {
@@ -438,13 +473,13 @@ async fn republish(
 ///
 /// Its content goes, from the store and from every node's memory; its place, time and id stay, and readers see that it was erased.
 #[utoipa::path(delete, path = "/v1/topics/{topic}/messages/{offset}", operation_id = "erase_message", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."),
-        ("offset" = u64, Path, description = "The message's offset."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."),
+        ("offset" = Whole, Path, description = "The message's offset."), query::None),
     responses((status = 200, description = "It is erased.", body = Removed)))]
 async fn erase(
     State(control): State<Shared>,
     asked: Asked,
-    Path((topic, offset)): Path<(String, u64)>,
+    Path((topic, Whole(offset))): Path<(String, Whole)>,
     _: Query<query::None>,
 ) -> Result<Json<Removed>, Problem> {
     let topic = changeable(&topic)?;

@@ -21,6 +21,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, FilterText, Name, NamedPolicy, Tag, VersionText};
 use crate::time::Timestamp;
 
 /// A policy as it was given: its `name`, its `filter`, and what an entry of `[[topics]]` may say.
@@ -114,7 +115,7 @@ pub struct OnePolicy {
 #[schema(as = WantedPolicies)]
 pub struct Wanted {
     /// The policies in order.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schema::Policy>)]
     pub policies: Vec<Policy>,
 }
 
@@ -123,7 +124,7 @@ pub struct Wanted {
 #[serde(deny_unknown_fields)]
 pub struct PreviewOf {
     /// Which topics.
-    #[schema(example = "room/#")]
+    #[schema(value_type = FilterText, example = "room/#")]
     pub filter: String,
     /// How many of them are listed.
     #[serde(default)]
@@ -190,7 +191,7 @@ pub struct Version {
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// Which.
-    #[schema(example = "1-42")]
+    #[schema(value_type = VersionText, example = "1-42")]
     pub version: String,
 }
 
@@ -219,6 +220,7 @@ struct Pages {
 #[into_params(parameter_in = Query)]
 struct Place {
     /// The name of the policy that it goes before. Without one it goes to the end, and one that is there stays in its place.
+    #[param(value_type = Option<Name>)]
     before: Option<String>,
 }
 
@@ -254,7 +256,8 @@ async fn list(State(control): State<Shared>, _: Query<query::None>) -> Answer {
 ///
 /// It holds on this node when this returns, and on every other one within a second. `If-Match` with the version that you have seen is required.
 /// A change under which topics that keep history would keep none is refused with 409: delete those topics first, or leave them out.
-#[utoipa::path(put, path = "/v1/policies", operation_id = "put_policies", tag = "policies", params(query::None),
+#[utoipa::path(put, path = "/v1/policies", operation_id = "put_policies", tag = "policies",
+    params(query::None, ("If-Match" = Tag, Header, description = "The version that you have seen.")),
     request_body = Wanted, responses((status = 200, description = "The new version.", body = PolicyList)))]
 async fn replace(
     State(control): State<Shared>,
@@ -313,7 +316,7 @@ async fn versions(
 
 /// One version of the list of policies
 #[utoipa::path(get, path = "/v1/policies/versions/{version}", operation_id = "get_policy_version", tag = "policies",
-    params(("version" = String, Path, description = "Such as `1-42`."), query::None),
+    params(("version" = VersionText, Path, description = "Such as `1-42`."), query::None),
     responses((status = 200, description = "The policies as they were.", body = PolicyList)))]
 async fn version(
     State(control): State<Shared>,
@@ -327,7 +330,8 @@ async fn version(
 ///
 /// The earlier list becomes a new version. Without `If-Match` it takes the place of whatever there is.
 #[utoipa::path(post, path = "/v1/policies/rollback", operation_id = "roll_back_policies", tag = "policies", params(query::None),
-    request_body = Rollback, responses((status = 200, description = "The new version.", body = PolicyList)))]
+    request_body = Rollback, responses((status = 200, description = "The new version.", body = PolicyList),
+        (status = 404, description = "That version is not kept.", body = crate::problem::Document<'static>, content_type = "application/problem+json")))]
 async fn roll_back(
     State(control): State<Shared>,
     _: Query<query::None>,
@@ -348,7 +352,7 @@ async fn roll_back(
 
 /// One policy
 #[utoipa::path(get, path = "/v1/policies/{name}", operation_id = "get_policy", tag = "policies",
-    params(("name" = String, Path, description = "The policy's name."), query::None),
+    params(("name" = Name, Path, description = "The policy's name."), query::None),
     responses((status = 200, description = "The policy, with the version of the list as `ETag`.", body = OnePolicy)))]
 async fn show(
     State(control): State<Shared>,
@@ -362,8 +366,8 @@ async fn show(
 ///
 /// The body is the policy; its name may be left out. One that is there keeps its place, unless `before` says another.
 #[utoipa::path(put, path = "/v1/policies/{name}", operation_id = "put_policy", tag = "policies",
-    params(("name" = String, Path, description = "The policy's name."), Place),
-    request_body = Object, responses((status = 200, description = "The policy.", body = OnePolicy)))]
+    params(("name" = Name, Path, description = "The policy's name."), Place),
+    request_body = NamedPolicy, responses((status = 200, description = "The policy.", body = OnePolicy)))]
 async fn put(
     State(control): State<Shared>,
     Path(name): Path<String>,
@@ -396,7 +400,7 @@ async fn put(
 
 /// Delete one policy
 #[utoipa::path(delete, path = "/v1/policies/{name}", operation_id = "delete_policy", tag = "policies",
-    params(("name" = String, Path, description = "The policy's name."), query::None),
+    params(("name" = Name, Path, description = "The policy's name."), query::None),
     responses((status = 204, description = "It is gone.")))]
 async fn delete(
     State(control): State<Shared>,

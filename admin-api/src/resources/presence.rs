@@ -12,6 +12,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::Route;
+use crate::schema::TopicName;
 use crate::time::Timestamp;
 
 /// Who is present where.
@@ -53,7 +54,7 @@ pub(crate) fn routes() -> Vec<Route<Shared>> {
 
 /// Who is present on a topic
 #[utoipa::path(get, path = "/v1/presence/{topic}", operation_id = "list_members", tag = "presence",
-    params(("topic" = String, Path, description = "The topic, percent-encoded."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, percent-encoded."), query::None),
     responses((status = 200, description = "Its members.", body = Members)))]
 async fn members(
     State(control): State<Shared>,

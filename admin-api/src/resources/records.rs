@@ -14,6 +14,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::role::Role;
 use crate::route::Route;
+use crate::schema::Line;
 use crate::time::Timestamp;
 
 /// What was written down.
@@ -31,8 +32,10 @@ pub trait Records {
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// Only what this administrator did.
+    #[param(value_type = Option<Line>)]
     pub actor: Option<String>,
     /// Only this action, such as `policies.put`, or those of a resource, such as `policies`.
+    #[param(value_type = Option<Line>)]
     pub action: Option<String>,
     /// Only what was done from this time on.
     pub since: Option<Timestamp>,

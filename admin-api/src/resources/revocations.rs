@@ -1,11 +1,14 @@
 //! `/v1/revocations`: tokens that are taken back before they run out.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use crate::audit::Change;
@@ -16,6 +19,7 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, Subject, Word};
 use crate::time::Timestamp;
 
 /// Tokens that are taken back.
@@ -66,16 +70,14 @@ pub struct Revocation {
 }
 
 /// What is to be taken back: `token` or `subject`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[schema(as = WantedRevocation)]
 pub struct Wanted {
     /// The id of one token.
     #[serde(default)]
     pub token: Option<String>,
     /// Whose tokens.
     #[serde(default)]
-    #[schema(example = "ada")]
     pub subject: Option<String>,
     /// Of a subject's tokens those that were issued before; without it, before now.
     #[serde(default)]
@@ -86,6 +88,35 @@ pub struct Wanted {
     /// Until when it is to be kept: when the last token that it is about has run out. Without it, until somebody deletes it.
     #[serde(default)]
     pub until: Option<Timestamp>,
+}
+
+impl PartialSchema for Wanted {
+    fn schema() -> RefOr<Schema> {
+        let reason = ObjectBuilder::new().schema_type(Type::String).max_length(Some(256));
+        let reason =
+            reason.description(Some("Why, as whoever shows such a token is told: at most 256 bytes."));
+        let common = [("reason", reason.into()), ("until", schema::or_null::<Timestamp>())];
+        let token = [("subject", schema::null()), ("issued_before", schema::null())]
+            .into_iter()
+            .chain(common.clone());
+        let subject = [("token", schema::null()), ("issued_before", schema::or_null::<Timestamp>())]
+            .into_iter()
+            .chain(common);
+        schema::one_of(
+            "What is to be taken back: one token by its id, or all of a subject that were issued before a time, which is now where it is not said. \
+             It is kept `until` then, or until somebody deletes it.",
+            [
+                schema::shape("a token", [("token", schema::of::<Subject>())], token),
+                schema::shape("a subject", [("subject", schema::of::<Subject>())], subject),
+            ],
+        )
+    }
+}
+
+impl ToSchema for Wanted {
+    fn name() -> Cow<'static, str> {
+        "WantedRevocation".into()
+    }
 }
 
 /// Tokens that are taken back.
@@ -145,6 +176,10 @@ async fn revoke(
         (None, Some(subject)) => format!("subject:{subject}"),
         _ => return Err(Error::invalid("token", "it takes either `token` or `subject`").into()),
     };
+    if target.chars().any(char::is_control) {
+        // Nobody could name it in a path again.
+        return Err(Error::invalid("token", "names have no control characters").into());
+    }
     if wanted.token.is_some() && wanted.issued_before.is_some() {
         return Err(Error::invalid("issued_before", "it goes with `subject`: one token is one token").into());
     }
@@ -158,7 +193,7 @@ async fn revoke(
 ///
 /// Until they run out.
 #[utoipa::path(delete, path = "/v1/revocations/{id}", operation_id = "delete_revocation", tag = "access",
-    params(("id" = String, Path, description = "Such as `subject:ada`."), query::None),
+    params(("id" = Word, Path, description = "Such as `subject:ada`."), query::None),
     responses((status = 204, description = "It is gone.")))]
 async fn delete(
     State(control): State<Shared>,

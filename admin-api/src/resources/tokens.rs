@@ -4,16 +4,19 @@ use axum::extract::State;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use crate::audit::Change;
 use crate::body::Json;
 use crate::error::Error;
+use crate::number;
 use crate::problem::Problem;
 use crate::query::{self, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, FilterText, TopicName};
 use crate::time::Timestamp;
 
 /// What is known of tokens of clients.
@@ -42,8 +45,8 @@ pub struct NewToken {
     #[serde(default)]
     pub issuer: Option<String>,
     /// Seconds that it is good; an hour without it. At most what the issuer's `token_lifetime_max` says.
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "number::optional")]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub lifetime_seconds: Option<u64>,
     /// What its bearer may do; without it, what the issuer's settings say.
     #[serde(default)]
@@ -91,7 +94,7 @@ pub struct MintedToken {
 }
 
 /// What is asked of a token.
-#[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenQuestion {
     /// The token.
@@ -101,9 +104,32 @@ pub struct TokenQuestion {
     pub action: Option<Action>,
     /// With `action`: to this topic, or for `subscribe` and `history`, to all topics under this filter.
     #[serde(default)]
-    #[schema(example = "chat/1")]
     pub topic: Option<String>,
 }
+
+impl PartialSchema for TokenQuestion {
+    fn schema() -> RefOr<Schema> {
+        let string = || ObjectBuilder::new().schema_type(Type::String);
+        let token = || ("token", string().into());
+        let action = |actions: [&str; 2]| ("action", string().enum_values(Some(actions)).into());
+        let reads = [token(), action(["subscribe", "history"]), ("topic", schema::of::<FilterText>())];
+        let writes = [token(), action(["publish", "presence"]), ("topic", schema::of::<TopicName>())];
+        schema::one_of(
+            "The token, and whether it may read all topics under a filter, or write or be present on a topic.",
+            [
+                schema::shape(
+                    "what it says",
+                    [token()],
+                    [("action", schema::null()), ("topic", schema::null())],
+                ),
+                schema::shape("whether it may read", reads, []),
+                schema::shape("whether it may write", writes, []),
+            ],
+        )
+    }
+}
+
+impl ToSchema for TokenQuestion {}
 
 impl std::fmt::Debug for TokenQuestion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,7 @@
 //! `/v1/topics`: the logs of topics, and what is removed from them as a whole.
 
 use axum::extract::State;
+use bongsu_protocol::limits::TOPIC_BYTES_MAX;
 use bongsu_protocol::topic::{Topic as Name, TopicFilter};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,14 @@ use super::Shared;
 use crate::audit::Change;
 use crate::body::Json;
 use crate::error::Error;
+use crate::number;
 use crate::page::{After, Limit};
 use crate::position::Position;
 use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{FilterText, Prefix, TopicName};
 use crate::time::Timestamp;
 
 /// What is known of topics.
@@ -123,11 +126,11 @@ pub struct Removed {
 #[into_params(parameter_in = Query)]
 struct Parameters {
     /// What the names begin with; it may end within a level.
-    #[param(max_length = 255)]
+    #[param(value_type = Option<Prefix>)]
     prefix: Option<String>,
     /// A topic filter that matches the names: `+` is one level, a last `#` the rest. Without a filter and a prefix: `#`, which
     /// matches none of the broker's own.
-    #[param(max_length = 255, example = "chat/+/42")]
+    #[param(value_type = Option<FilterText>, example = "chat/+/42")]
     filter: Option<String>,
     /// `next` of the page before.
     after: Option<After>,
@@ -141,7 +144,8 @@ struct Parameters {
 #[serde(deny_unknown_fields)]
 struct Purge {
     /// The offset of the last message to go; without it, all go.
-    #[schema(minimum = 1, example = 42)]
+    #[serde(default, deserialize_with = "number::optional")]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64, example = 42)]
     until: Option<u64>,
 }
 
@@ -180,6 +184,9 @@ async fn list(
 ) -> Result<Json<TopicList>, Problem> {
     let Parameters { prefix, filter, after, limit } = asked;
     let prefix = prefix.unwrap_or_default();
+    if prefix.len() > TOPIC_BYTES_MAX {
+        return Err(Error::invalid("prefix", format!("it takes at most {TOPIC_BYTES_MAX} bytes")).into());
+    }
     let filter = match filter.as_deref() {
         None if prefix.is_empty() => Some("#"),
         given => given,
@@ -193,7 +200,7 @@ async fn list(
 
 /// One topic
 #[utoipa::path(get, path = "/v1/topics/{topic}", operation_id = "show_topic", tag = "topics",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), query::None),
     responses((status = 200, description = "The topic.", body = Topic)))]
 async fn show(
     State(control): State<Shared>,
@@ -208,7 +215,7 @@ async fn show(
 ///
 /// All messages go. A later message begins a new log with a larger epoch, which readers are told as a reset.
 #[utoipa::path(delete, path = "/v1/topics/{topic}", operation_id = "delete_topic", tag = "topics",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), query::None),
     responses((status = 200, description = "It is gone.", body = Removed)))]
 async fn delete(
     State(control): State<Shared>,
@@ -226,7 +233,7 @@ async fn delete(
 ///
 /// The log and its epoch stay. Readers who have not read them are told that they are lost.
 #[utoipa::path(post, path = "/v1/topics/{topic}/purge", operation_id = "purge_topic", tag = "topics",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), query::None),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), query::None),
     request_body = Purge,
     responses((status = 200, description = "They are gone.", body = Removed)))]
 async fn purge(

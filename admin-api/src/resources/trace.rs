@@ -21,6 +21,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{Line, TopicName};
 use crate::time::Timestamp;
 
 /// A stream that has nothing to tell shows a sign of life this often: 15 s, so that proxies let it be and a reader that is gone is noticed.
@@ -43,10 +44,13 @@ pub trait Trace {
 #[into_params(parameter_in = Query)]
 pub struct TraceQuery {
     /// The session of this name.
+    #[param(value_type = Option<Line>)]
     pub session: Option<String>,
     /// All sessions of this subject; the empty one is that of all anonymous clients.
+    #[param(value_type = Option<Line>)]
     pub subject: Option<String>,
     /// What concerns this topic.
+    #[param(value_type = Option<TopicName>)]
     pub topic: Option<String>,
     /// Whether messages are shown with their first 4 KiB. Takes the role admin.
     pub payloads: Option<bool>,

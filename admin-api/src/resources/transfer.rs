@@ -9,7 +9,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::header::{self, HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use super::messages::StartAt;
@@ -17,10 +20,12 @@ use super::topics::{changeable, topic_of};
 use crate::audit::Change;
 use crate::error::Error;
 use crate::lines::{Exported, Progress};
+use crate::number;
 use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, TopicName};
 use crate::time::Timestamp;
 
 /// Bytes as they come, until the end or what went wrong.
@@ -66,13 +71,39 @@ pub trait Transfer {
 #[into_params(parameter_in = Query)]
 struct Parameters {
     /// The offset to begin with; without it, the oldest message that is kept.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(default, deserialize_with = "positive")]
     from: Option<u64>,
     /// Begin with the first message of this time or later.
     since: Option<Timestamp>,
     /// The offset to end with; without it, the newest message there is.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(default, deserialize_with = "positive")]
     until: Option<u64>,
+}
+
+/// A line of an export, as the document has it.
+struct ExportLine;
+
+impl PartialSchema for ExportLine {
+    fn schema() -> RefOr<Schema> {
+        let delivery =
+            ObjectBuilder::new().description(Some("A message as the JSON protocol shows it to readers."));
+        schema::one_of(
+            "A message, or the end.",
+            [
+                schema::shape("a message", [("delivery", delivery.into())], []),
+                schema::shape("the end", [("exported", schema::of::<Exported>())], []),
+            ],
+        )
+    }
+}
+
+impl ToSchema for ExportLine {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Exported::name().into_owned(), Exported::schema()));
+        Exported::schemas(schemas);
+    }
 }
 
 /// The parameters of a tail.
@@ -81,8 +112,15 @@ struct Parameters {
 #[into_params(parameter_in = Query)]
 struct TailParameters {
     /// The offset to begin with; without it, what comes from now on.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    #[serde(default, deserialize_with = "positive")]
     from: Option<u64>,
+}
+
+/// An offset: they begin at 1.
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = number::optional(deserializer)?;
+    if number == Some(0) { Err(D::Error::custom("offsets begin at 1")) } else { Ok(number) }
 }
 
 pub(crate) fn routes() -> Vec<Route<Shared>> {
@@ -98,8 +136,8 @@ pub(crate) fn routes() -> Vec<Route<Shared>> {
 /// As lines of JSON, `{"delivery":{…}}` with each message as the JSON protocol shows it, oldest first; the last line is `{"exported":{…}}`.
 /// An export that was cut off goes on with `from`: the offset behind the last one that came.
 #[utoipa::path(get, path = "/v1/topics/{topic}/export", operation_id = "export_messages", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), Parameters),
-    responses((status = 200, description = "Lines of messages.", body = Exported, content_type = "application/x-ndjson")))]
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), Parameters),
+    responses((status = 200, description = "Lines of messages.", body = ExportLine, content_type = "application/x-ndjson")))]
 async fn export(
     State(control): State<Shared>,
     Path(topic): Path<String>,
@@ -120,8 +158,8 @@ async fn export(
 /// Lines of JSON: those of an export, or messages by themselves. It may take as long as it takes, and tells each second how far it is. It ends
 /// at the first line that is wrong and says which. The same lines again, within a day, store nothing.
 #[utoipa::path(post, path = "/v1/topics/{topic}/import", operation_id = "import_messages", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), query::None),
-    request_body(content = String, content_type = "application/x-ndjson"),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), query::None),
+    request_body(content = Option<serde_json::Value>, content_type = "application/x-ndjson"),
     responses((status = 200, description = "How far it is, line by line; the last one says `done` or `failed`.", body = Progress,
         content_type = "application/x-ndjson")))]
 async fn import(
@@ -144,7 +182,7 @@ async fn import(
 ///
 /// Messages as they are published, as server-sent events; the `data` of each is a line of an export.
 #[utoipa::path(get, path = "/v1/topics/{topic}/tail", operation_id = "tail_messages", tag = "messages",
-    params(("topic" = String, Path, description = "The topic, in percent-encoding."), TailParameters),
+    params(("topic" = TopicName, Path, description = "The topic, in percent-encoding."), TailParameters),
     responses((status = 200, description = "Events until the client goes.", body = String, content_type = "text/event-stream")))]
 async fn tail(
     State(control): State<Shared>,

@@ -16,6 +16,10 @@ use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::Subject;
+
+/// Bytes of a subject that is named, at most: 256, as many as a block or a revocation takes.
+const SUBJECT_BYTES_MAX: usize = 256;
 
 /// The subjects that are connected.
 pub trait Users {
@@ -94,7 +98,7 @@ pub struct UserNode {
 #[serde(deny_unknown_fields)]
 struct Disconnect {
     /// What the clients are told, and what stands in the audit log: at most 200 bytes.
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
 }
 
@@ -120,7 +124,7 @@ async fn list(
 
 /// One subject
 #[utoipa::path(get, path = "/v1/users/{subject}", operation_id = "get_user", tag = "users",
-    params(("subject" = String, Path, description = "The subject."), query::None),
+    params(("subject" = Subject, Path, description = "The subject."), query::None),
     responses((status = 200, description = "The subject.", body = UserDetail)))]
 async fn inspect(
     State(control): State<Shared>,
@@ -135,7 +139,7 @@ async fn inspect(
 /// Those that there are when this is asked, on every node; it may connect again. Nothing is looked up: it concerns also connections of nodes
 /// that do not answer now.
 #[utoipa::path(post, path = "/v1/users/{subject}/disconnect", operation_id = "disconnect_user", tag = "users",
-    params(("subject" = String, Path, description = "The subject."), query::None), request_body = Disconnect,
+    params(("subject" = Subject, Path, description = "The subject."), query::None), request_body = Disconnect,
     responses((status = 204, description = "They end.")))]
 async fn disconnect(
     State(control): State<Shared>,
@@ -145,6 +149,9 @@ async fn disconnect(
     Json(body): Json<Disconnect>,
 ) -> Result<StatusCode, Problem> {
     let reason = checked_reason(body.reason)?;
+    if subject.len() > SUBJECT_BYTES_MAX {
+        return Err(Error::invalid("subject", format!("it takes at most {SUBJECT_BYTES_MAX} bytes")).into());
+    }
     let change = Change::new("users.disconnect", &subject).because(&reason);
     let act = control.disconnect(asked.actor.name.clone(), Target::Subject(subject), reason);
     asked.change(&*control, change, act).await?;

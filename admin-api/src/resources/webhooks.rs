@@ -5,17 +5,20 @@ use bongsu_protocol::position::Position;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use crate::audit::Change;
 use crate::body::Json;
 use crate::error::Error;
+use crate::number::{self, Whole};
 use crate::page::Limit;
 use crate::problem::Problem;
 use crate::query::{self, Path, Query};
 use crate::role::Role;
 use crate::route::{Asked, Route};
+use crate::schema::{self, TopicName, Word};
 use crate::time::Timestamp;
 
 /// Webhooks and their deliveries.
@@ -134,23 +137,43 @@ pub enum Outcome {
 }
 
 /// What to send once more: a message, or dead letters.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redeliver {
     /// The topic of a message.
     #[serde(default)]
-    #[schema(example = "orders/7")]
     pub topic: Option<String>,
     /// The message's offset there.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number::optional")]
     pub offset: Option<u64>,
     /// Dead letters instead: those after this offset of their topic. 0 is all of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number::optional")]
     pub dead_letters_after: Option<u64>,
     /// How many dead letters at most.
     #[serde(default)]
     pub limit: Limit,
 }
+
+impl PartialSchema for Redeliver {
+    fn schema() -> RefOr<Schema> {
+        let message = [("topic", schema::of::<TopicName>()), ("offset", schema::of::<Whole>())];
+        let dead = [("dead_letters_after", schema::of::<Whole>())];
+        let limit = || ("limit", schema::of::<Limit>());
+        schema::one_of(
+            "What to send once more: a message, or the dead letters after an offset of their topic, of which 0 means all, and `limit` how many at most.",
+            [
+                schema::shape("a message", message, [("dead_letters_after", schema::null()), limit()]),
+                schema::shape(
+                    "dead letters",
+                    dead,
+                    [("topic", schema::null()), ("offset", schema::null()), limit()],
+                ),
+            ],
+        )
+    }
+}
+
+impl ToSchema for Redeliver {}
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -192,7 +215,7 @@ async fn list(State(control): State<Shared>, _: Query<query::None>) -> Result<Js
 
 /// One webhook
 #[utoipa::path(get, path = "/v1/webhooks/{name}", operation_id = "get_webhook", tag = "webhooks",
-    params(("name" = String, Path, description = "The webhook's name."), query::None),
+    params(("name" = Word, Path, description = "The webhook's name."), query::None),
     responses((status = 200, description = "The webhook.", body = Webhook)))]
 async fn show(
     State(control): State<Shared>,
@@ -207,7 +230,7 @@ async fn show(
 ///
 /// Newest first, whichever node made them; a bounded number is kept.
 #[utoipa::path(get, path = "/v1/webhooks/{name}/deliveries", operation_id = "list_deliveries", tag = "webhooks",
-    params(("name" = String, Path, description = "The webhook's name."), Which),
+    params(("name" = Word, Path, description = "The webhook's name."), Which),
     responses((status = 200, description = "Its deliveries.", body = DeliveryList)))]
 async fn deliveries(
     State(control): State<Shared>,
@@ -221,7 +244,7 @@ async fn deliveries(
 ///
 /// The receiver gets them under the `webhook-id` that they had, with a new signature. How far the webhook came is not changed by it.
 #[utoipa::path(post, path = "/v1/webhooks/{name}/redeliver", operation_id = "redeliver", tag = "webhooks",
-    params(("name" = String, Path, description = "The webhook's name."), query::None),
+    params(("name" = Word, Path, description = "The webhook's name."), query::None),
     request_body = Redeliver, responses((status = 200, description = "What came of it.", body = Redelivered)))]
 async fn redeliver(
     State(control): State<Shared>,

@@ -280,6 +280,11 @@ fn number_of(session: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_document_names_every_transport() {
+        assert_eq!(Transport::ALL.map(Transport::name), bongsu_admin_api::schema::TRANSPORTS);
+    }
+
     fn after(text: &str) -> After {
         serde_json::from_value(After::written(text).into()).expect("it is one")
     }

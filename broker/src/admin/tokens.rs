@@ -60,7 +60,7 @@ impl Admin {
         let TokenQuestion { token, action, topic } = question;
         let asked = match (action, topic) {
             (None, None) => None,
-            (Some(action), Some(topic)) => Some((action, topic)),
+            (Some(action), Some(topic)) => Some(Asked::of(action, &topic)?),
             (Some(_), None) => return Err(Error::invalid("topic", "it belongs to `action`")),
             (None, Some(_)) => return Err(Error::invalid("action", "it belongs to `topic`")),
         };
@@ -76,7 +76,7 @@ impl Admin {
                 return Ok(TokenAnswer { reason, text: Some(refused.text.into()), ..TokenAnswer::default() });
             }
         };
-        let allowed = asked.map(|(action, topic)| may(&identity.grants, action, &topic)).transpose()?;
+        let allowed = asked.map(|asked| asked.is_granted(&identity.grants));
         let texts =
             |filters: &[TopicFilter]| filters.iter().map(|filter| filter.as_str().to_owned()).collect();
         let Grants { subject, subscribe, history, publish, presence } = &*identity.grants;
@@ -97,16 +97,35 @@ impl Admin {
     }
 }
 
-/// Asked of the same grants as every transport asks.
-fn may(grants: &Grants, action: Action, topic: &str) -> Result<bool, Error> {
-    let filter = || TopicFilter::parse(topic).map_err(|error| Error::invalid("topic", error.to_string()));
-    let topic = || Topic::parse(topic).map_err(|error| Error::invalid("topic", error.to_string()));
-    Ok(match action {
-        Action::Subscribe => grants.may_subscribe(&filter()?),
-        Action::History => grants.may_read_history(&filter()?),
-        Action::Publish => grants.may_publish(&topic()?),
-        Action::Presence => grants.may_be_present(&topic()?),
-    })
+/// What somebody asks whether a token may do it.
+enum Asked {
+    Subscribe(TopicFilter),
+    History(TopicFilter),
+    Publish(Topic),
+    Presence(Topic),
+}
+
+impl Asked {
+    fn of(action: Action, topic: &str) -> Result<Self, Error> {
+        let filter = || TopicFilter::parse(topic).map_err(|error| Error::invalid("topic", error.to_string()));
+        let topic = || Topic::parse(topic).map_err(|error| Error::invalid("topic", error.to_string()));
+        Ok(match action {
+            Action::Subscribe => Self::Subscribe(filter()?),
+            Action::History => Self::History(filter()?),
+            Action::Publish => Self::Publish(topic()?),
+            Action::Presence => Self::Presence(topic()?),
+        })
+    }
+
+    /// Asked of the same grants as every transport asks.
+    fn is_granted(&self, grants: &Grants) -> bool {
+        match self {
+            Self::Subscribe(filter) => grants.may_subscribe(filter),
+            Self::History(filter) => grants.may_read_history(filter),
+            Self::Publish(topic) => grants.may_publish(topic),
+            Self::Presence(topic) => grants.may_be_present(topic),
+        }
+    }
 }
 
 fn limits(limits: auth::Limits) -> TokenLimits {

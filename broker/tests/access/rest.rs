@@ -75,7 +75,7 @@ fn a_block_is_a_whole_object_that_is_put_where_nobody_changed_it() {
     let list = world.json("GET", "/v1/blocks?limit=1", "");
     assert_eq!(list, json!({ "blocks": [block], "next": null }));
     for (body, status) in
-        [(r#"{"until":"1999-01-01T00:00:00Z"}"#, 400), (r#"{"reason":1}"#, 400), (r#"{"colour":"red"}"#, 400)]
+        [(r#"{"until":"1999-01-01T00:00:00Z"}"#, 422), (r#"{"reason":1}"#, 400), (r#"{"colour":"red"}"#, 400)]
     {
         let refused = put(&[], body);
         assert_eq!(refused.status, status, "{refused:?}");
@@ -103,10 +103,11 @@ fn tokens_are_revoked_one_by_one_and_all_of_a_user_at_once() {
         "{}",
         r#"{"token":"a","subject":"b"}"#,
         r#"{"subject":""}"#,
+        r#"{"subject":"a\u0085"}"#,
         r#"{"token":"a","issued_before":"2026-01-01T00:00:00Z"}"#,
     ] {
         let refused = world.ask("POST", "/v1/revocations", &[], wrong);
-        assert_eq!(refused.status, 400, "{wrong}: {refused:?}");
+        assert_eq!(refused.status, 422, "{wrong}: {refused:?}");
     }
     assert_eq!(world.ask("DELETE", "/v1/revocations/token%3Aada", &[], "").status, 204);
     assert_eq!(world.ask("DELETE", "/v1/revocations/nonsense", &[], "").status, 404);

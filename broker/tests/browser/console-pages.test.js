@@ -120,7 +120,7 @@ describe("the console's pages", { timeout: 300_000 }, () => {
 
   it("say why something was not done, at which place, and what to do", async () => {
     const errors = [{ at: "policies[0].filter", detail: HOSTILE }];
-    const one = await open({ hash: "#/policies", expected: [400, 503], change: (operation) => (operation === "POST /v1/policies/validate" ? problem(400, "invalid", "policies[0].filter: it is none", errors) : undefined) });
+    const one = await open({ hash: "#/policies", expected: [422, 503], change: (operation) => (operation === "POST /v1/policies/validate" ? problem(422, "invalid", "policies[0].filter: it is none", errors) : undefined) });
     await one.page.locator("textarea").fill('{"policies": [{}]}');
     const told = one.page.locator(".verdict .notice");
     await told.getByText("policies[0].filter: it is none.").waitFor();

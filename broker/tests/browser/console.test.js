@@ -116,7 +116,7 @@ describe("the console", { timeout: 240_000 }, () => {
     const put = await fetch(`http://${node.address}/v1/stream/big/1`, { method: "PUT", headers: { "content-type": "application/json" } });
     assert.ok(put.ok, `${put.status}`);
     assert.ok((await post(1)).ok);
-    const one = await open(node, { hash: "#/policies", expected: [400] });
+    const one = await open(node, { hash: "#/policies", expected: [422] });
     await one.settled();
     const editor = one.page.getByLabel("Policies, as JSON");
     await editor.fill('{"policies": [{"name": "small", "filter": "big/#", "message_bytes": "1KiB"}]}');

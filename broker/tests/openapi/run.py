@@ -15,6 +15,8 @@ import urllib.request
 
 ADMIN = re.compile(r"(http://127\.0\.0\.1:\d+)")
 TOKEN = "an administrator of the tests"
+HERE = os.path.dirname(os.path.abspath(__file__))
+CONFIG = os.path.join(HERE, "schemathesis.toml")
 # What never ends by itself is no answer that this suite could judge.
 ENDLESS = r"/(tail|trace)$"
 
@@ -62,7 +64,8 @@ class Node:
 
 def check(node, headers):
     """One run; whether nothing failed."""
-    command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", "openapi.json"]
+    command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--config-file", CONFIG]
+    command += ["run", "openapi.json"]
     command += ["--url", node.admin, "--checks", "all", "--continue-on-failure", "--no-color", "--seed", "1"]
     command += ["--max-examples", os.environ.get("OPENAPI_EXAMPLES", "20"), "--no-shrink"]
     command += ["--generation-database", "none", "--request-timeout", "30", "--exclude-path-regex", ENDLESS]
@@ -74,7 +77,8 @@ def check(node, headers):
     with tempfile.TemporaryDirectory(prefix="bongsu-openapi-run-") as folder:
         with open(os.path.join(folder, "openapi.json"), "wb") as file:
             file.write(node.document())
-        return subprocess.run(command, cwd=folder, check=False).returncode == 0
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": HERE}
+        return subprocess.run(command, cwd=folder, env=environment, check=False).returncode == 0
 
 
 def main() -> int:

@@ -63,7 +63,7 @@ async fn a_token_can_be_signed_and_looked_at() {
         json!({ "subject": "a/b", "can": [{ "topics": ["{sub}"], "do": ["publish"] }] }),
         json!({ "subject": "ann", "can": [{ "topics": ["a/#/b"], "do": ["publish"] }] }),
     ] {
-        assert_eq!(post(&broker, "/v1/tokens", &[], &wrong).0, 400, "{wrong}");
+        assert_eq!(post(&broker, "/v1/tokens", &[], &wrong).0, 422, "{wrong}");
     }
     let nobody = json!({ "subject": "ann", "issuer": "nobody" });
     assert_eq!(post(&broker, "/v1/tokens", &[], &nobody).0, 409);
