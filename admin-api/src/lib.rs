@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`role`], [`actor`] | who may do what, and who somebody is |
 //! | [`error`], [`problem`] | why something was not done; how that is said (RFC 9457) |
-//! | [`page`], [`position`], [`query`], [`body`], [`lines`], [`etag`], [`time`] | the parts that requests and answers are made of |
+//! | [`page`], [`position`], [`query`], [`body`], [`lines`], [`etag`], [`number`], [`time`] | the parts that requests and answers are made of |
+//! | [`schema`] | how those look, as the document says it |
 //! | [`route`] | a route with its role: the gate before it, the audit record before every change |
 //! | [`gatekeeper`], [`audit`] | who somebody is; what is written down before something is changed |
 //! | [`console`] | the console: files for a browser |

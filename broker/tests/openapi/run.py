@@ -77,7 +77,7 @@ def check(node, headers):
     with tempfile.TemporaryDirectory(prefix="bongsu-openapi-run-") as folder:
         with open(os.path.join(folder, "openapi.json"), "wb") as file:
             file.write(node.document())
-        environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": HERE}
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": HERE, "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(command, cwd=folder, env=environment, check=False).returncode == 0
 
 
