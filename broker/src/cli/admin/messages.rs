@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::rest::{ApiArgs, with_parameters};
+use super::rest::{ApiArgs, say, with_parameters};
 use super::table::{Table, bytes};
 use super::topics::{path, removed};
 
@@ -313,7 +313,7 @@ async fn tail(TailArgs { topic, from, api }: TailArgs) -> anyhow::Result<()> {
         while let Some(length) = buffer.iter().position(|byte| *byte == b'\n') {
             let line = buffer.split_to(length + 1);
             if let Some(data) = line.strip_prefix(b"data:") {
-                show(data.trim_ascii(), api.is_json());
+                show(data.trim_ascii(), api.is_json())?;
             }
         }
     }
@@ -321,8 +321,7 @@ async fn tail(TailArgs { topic, from, api }: TailArgs) -> anyhow::Result<()> {
 }
 
 /// Prints what came: the payload of a message, or the whole line.
-#[expect(clippy::print_stdout, reason = "this is what the command prints")]
-fn show(line: &[u8], is_whole: bool) {
+fn show(line: &[u8], is_whole: bool) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Event {
         delivery: Delivered,
@@ -342,8 +341,8 @@ fn show(line: &[u8], is_whole: bool) {
             let offset = delivery.offset.map_or_else(|| "–".to_owned(), |offset| offset.to_string());
             let mut table = Table::new(&[]);
             table.row([offset, payload]);
-            print!("{}", table.to_string().trim_start());
+            say(table.to_string().trim_start())
         }
-        _ => println!("{text}"),
+        _ => say(&format!("{text}\n")),
     }
 }

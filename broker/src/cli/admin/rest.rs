@@ -1,5 +1,6 @@
 //! Requests to the admin API.
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
@@ -183,17 +184,24 @@ impl ApiArgs {
     }
 
     /// Prints an answer, as JSON or as the table that is made of it.
-    #[expect(clippy::print_stdout, reason = "this is what the command prints")]
     pub(super) fn print<T: Serialize>(
         &self,
         answer: &T,
         table: impl FnOnce(&T) -> Table,
     ) -> anyhow::Result<()> {
         match self.output {
-            Output::Table => print!("{}", table(answer)),
-            Output::Json => println!("{}", serde_json::to_string_pretty(answer)?),
+            Output::Table => say(&table(answer).to_string()),
+            Output::Json => say(&format!("{}\n", serde_json::to_string_pretty(answer)?)),
         }
-        Ok(())
+    }
+}
+
+/// Writes to standard output. That its reader went away, as `head` does, is no failure of what was asked: the command just ends.
+pub(super) fn say(text: &str) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
     }
 }
 

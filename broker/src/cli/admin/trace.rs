@@ -7,7 +7,7 @@ use clap::Args;
 use http::{Method, header};
 use http_body_util::BodyExt as _;
 
-use super::rest::{ApiArgs, Output, with_parameters};
+use super::rest::{ApiArgs, Output, say, with_parameters};
 use super::table::printable;
 use crate::http_client;
 use crate::limits::TRACE_LINE_BYTES_MAX;
@@ -33,7 +33,6 @@ pub struct TraceArgs {
 }
 
 /// Follows until the other side ends it.
-#[expect(clippy::print_stdout, reason = "this is what the command prints")]
 pub(super) async fn run(args: TraceArgs) -> anyhow::Result<()> {
     let parameters = [
         ("session", args.session),
@@ -59,8 +58,8 @@ pub(super) async fn run(args: TraceArgs) -> anyhow::Result<()> {
             let line = String::from_utf8_lossy(line.trim_ascii());
             match args.api.output() {
                 _ if line.is_empty() => {}
-                Output::Json => println!("{line}"),
-                Output::Table => println!("{}", shown(&serde_json::from_str(&line)?)),
+                Output::Json => say(&format!("{line}\n"))?,
+                Output::Table => say(&format!("{}\n", shown(&serde_json::from_str(&line)?)))?,
             }
         }
     }
