@@ -35,7 +35,8 @@ fn report(answer: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_administrators_port_tells_how_the_node_is_and_takes_no_clients() {
     let data = tempfile::tempdir().unwrap();
-    let broker = Broker::start(data.path(), &[ADMIN, "node.name=here"]);
+    // What is told of sessions is stored as well.
+    let broker = Broker::start(data.path(), &[ADMIN, "node.name=here", "events.sessions=off"]);
     let admin = broker.admin.expect("it says where");
     assert!(get(admin, "/livez").await.starts_with("HTTP/1.1 200 "));
     assert!(get(admin, "/healthz").await.starts_with("HTTP/1.1 200 "));
@@ -132,8 +133,10 @@ impl Store for Stuck {
     fn read(&self, _: HistoryQuery) -> BoxFuture<'_, Result<Page, Error>> {
         Box::pin(pending())
     }
-    fn list(&self, _: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
-        self.n_asked.fetch_add(1, Ordering::Relaxed);
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Listing, Error>> {
+        // The broker's own documents are looked for whatever somebody asks.
+        let is_own = query.filter.is_some_and(|filter| filter.as_str().starts_with("$register/"));
+        self.n_asked.fetch_add(usize::from(!is_own), Ordering::Relaxed);
         if self.lists {
             Box::pin(ready(Ok(Listing { logs: Vec::new(), next: None })))
         } else {
