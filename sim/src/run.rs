@@ -26,7 +26,7 @@ const TAIL: Duration = Duration::from_secs(1);
 
 /// Store calls of one node in a minute of silence: about one a second for each of what changed, commands, removals and all registers together,
 /// and what retention asks once a minute.
-const QUIET_CALLS_MAX: u64 = 330;
+const QUIET_CALLS_MAX: u64 = 360;
 
 thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
