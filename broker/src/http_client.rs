@@ -67,20 +67,6 @@ pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
     }
 }
 
-/// Makes a request as [`send`] does, and takes the beginning of its answer: the body comes as it comes. Dropping that ends the connection.
-///
-/// # Errors
-/// As [`send`].
-pub async fn begin(request: Request<Bytes>) -> Result<Response<Incoming>, Error> {
-    let target = Target::of(request.uri())?;
-    let request = on_connection(request)?.map(Full::new);
-    let stream = connect(target).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the body, which holds the other end of it.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender.send_request(request).await?)
-}
-
 /// An answer that is read as it comes. Dropping it ends the connection.
 #[derive(Debug)]
 pub struct Streamed {
@@ -117,7 +103,7 @@ where
     let target = Target::of(request.uri())?;
     let request = on_connection(request)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(connect(target).await?)).await?;
-    let driver = AbortOnDropHandle(tokio::spawn(async move { drop(connection.await) }));
+    let driver = AbortOnDropHandle(tokio::spawn(async move { drop(connection.with_upgrades().await) }));
     let (head, body) = sender.send_request(request).await?.into_parts();
     Ok(Streamed { head, body, _driver: driver })
 }
@@ -153,48 +139,6 @@ async fn whole(answer: Response<Incoming>) -> Result<Response<Bytes>, Error> {
     let body = Limited::new(body, HTTP_ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| Error::Answer(error.to_string()))?.to_bytes();
     Ok(Response::from_parts(parts, body))
-}
-
-/// An answer that is read as it comes, on a connection of its own, which ends with it.
-#[derive(Debug)]
-pub struct Streaming {
-    answer: Response<Incoming>,
-    _driver: AbortOnDropHandle,
-}
-
-impl Streaming {
-    /// Makes a request and waits for the head of its answer. Waits as long as the other side does: bound it.
-    ///
-    /// # Errors
-    /// As [`send`].
-    pub async fn begin(request: Request<Bytes>) -> Result<Self, Error> {
-        let target = Target::of(request.uri())?;
-        let request = on_connection(request)?.map(Full::new);
-        let stream = connect(target).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let driver = AbortOnDropHandle(tokio::spawn(async move { drop(connection.with_upgrades().await) }));
-        let answer = sender.send_request(request).await?;
-        Ok(Self { answer, _driver: driver })
-    }
-
-    /// The head of the answer.
-    #[must_use]
-    pub const fn head(&self) -> &Response<Incoming> {
-        &self.answer
-    }
-
-    /// The next piece of the answer as it came; `None` at its end.
-    ///
-    /// # Errors
-    /// The answer ended early.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
-        while let Some(frame) = self.answer.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                return Ok(Some(data));
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// A client for one server, which keeps its connections for the next requests. One of these connections costs some KiB, and the server

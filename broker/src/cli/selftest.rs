@@ -6,9 +6,10 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::{Request, StatusCode, header};
+use http_body_util::Full;
 
 use crate::clock;
-use crate::http_client::{self, Streaming};
+use crate::http_client;
 use crate::limits::HEALTH_DEADLINE;
 use crate::selftest::{ANSWER_HEADERS, Finding, PIECE_PAUSE_MS, PIECES, REQUEST_HEADERS, Seen, Trouble};
 
@@ -98,10 +99,10 @@ async fn stream(base: &str) -> anyhow::Result<Vec<Finding>> {
         .header(header::ACCEPT_ENCODING, "gzip, br, zstd")
         .body(Bytes::new())?;
     let reading = async {
-        let mut answer = Streaming::begin(request).await?;
-        let is_packed = answer.head().headers().contains_key(header::CONTENT_ENCODING);
+        let mut answer = http_client::stream(request.map(Full::new)).await?;
+        let is_packed = answer.head.headers.contains_key(header::CONTENT_ENCODING);
         let mut first_at = None;
-        while answer.piece().await?.is_some() {
+        while answer.chunk().await?.is_some() {
             first_at.get_or_insert_with(clock::monotonic);
         }
         let lasted = first_at.map_or(Duration::ZERO, |first| clock::monotonic().saturating_sub(first));
@@ -138,8 +139,8 @@ async fn upgrade(base: &str) -> Option<Finding> {
         .body(Bytes::new())
         .ok()?;
     let found = |detail: String| Some(Trouble::NoUpgrade.found(detail));
-    match tokio::time::timeout(HEALTH_DEADLINE, Streaming::begin(request)).await {
-        Ok(Ok(answer)) => match answer.head().status() {
+    match tokio::time::timeout(HEALTH_DEADLINE, http_client::stream(request.map(Full::new))).await {
+        Ok(Ok(answer)) => match answer.head.status {
             StatusCode::SWITCHING_PROTOCOLS | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => None,
             status => found(format!("answered with {status}")),
         },

@@ -5,7 +5,7 @@ use bongsu_admin_api::resources::trace::TraceEvent;
 use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http::{Method, header};
-use http_body_util::BodyExt as _;
+use http_body_util::Full;
 
 use super::rest::{ApiArgs, Output, say, with_parameters};
 use super::table::printable;
@@ -42,14 +42,11 @@ pub(super) async fn run(args: TraceArgs) -> anyhow::Result<()> {
     ];
     let request = args.api.request(Method::GET, &with_parameters("/v1/trace", &parameters))?;
     let request = request.header(header::ACCEPT, "application/x-ndjson").body(Bytes::new())?;
-    let answer = http_client::begin(request).await.context("see --admin-url")?;
-    let status = answer.status();
-    let mut body = answer.into_body();
+    let mut answer = http_client::stream(request.map(Full::new)).await.context("see --admin-url")?;
+    let status = answer.head.status;
     let mut ahead = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            ahead.extend_from_slice(&data);
-        }
+    while let Some(data) = answer.chunk().await? {
+        ahead.extend_from_slice(&data);
         anyhow::ensure!(ahead.len() <= TRACE_LINE_BYTES_MAX, "the answer has a line that is too long");
         while status.is_success()
             && let Some(end) = ahead.iter().position(|byte| *byte == b'\n')
